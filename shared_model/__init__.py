@@ -1,0 +1,1 @@
+"""What every party of a federation must agree on: model, plan, protocol, privacy accounting."""

@@ -1,0 +1,84 @@
+"""Layer A: group normalisation with a federated affine and a residual that stays at the site."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SiteNorm = Literal["off", "shared", "residual", "local"]
+
+
+class SiteAdaptiveGroupNorm(nn.Module):
+    """``y = (gamma + a_k) * x_hat + (beta + b_k)``, with statistics of one patient only.
+
+    Input and output ``(B, C, *)`` of any rank. ``gamma`` and ``beta`` are the affine that all sites
+    know; ``site_scale`` (a_k) and ``site_shift`` (b_k) exist in mode ``residual`` only, start at
+    zero and never leave the site, so a site that was not in the federation runs at zero by
+    construction (science.md 3.2). The modes differ in which parameters exist and in the group that
+    :func:`site_parameter_patterns` and :func:`fixed_parameter_patterns` put them in:
+
+    * ``off``: gamma and beta keep their public values; the layer only normalises.
+    * ``shared``: gamma and beta are federated: ordinary group normalisation under FedAvg.
+    * ``residual``: as ``shared``, plus the local residual.
+    * ``local``: gamma and beta never leave the site (FedBN with group statistics).
+
+    A residual that is fitted without noise must not be trained between rounds: removing one patient
+    would then change every other patient's clipped gradient, and the guarantee would be void.
+    """
+
+    def __init__(
+        self, channels: int, groups: int, mode: SiteNorm = "residual", eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        self.site_scale: nn.Parameter | None
+        self.site_shift: nn.Parameter | None
+        if mode == "residual":
+            self.site_scale = nn.Parameter(torch.zeros(channels))
+            self.site_shift = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_parameter("site_scale", None)
+            self.register_parameter("site_shift", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(B, C, *)`` per patient and group of channels."""
+        scale, shift = self.gamma, self.beta
+        if self.site_scale is not None and self.site_shift is not None:
+            scale, shift = scale + self.site_scale, shift + self.site_shift
+        # Flat and contiguous: torch 2.13 crashes in the channels-last backward of group_norm when
+        # the input itself needs no gradient, as cached tokens do.
+        flat = x.reshape(x.shape[0], x.shape[1], -1).contiguous()
+        return F.group_norm(flat, self.groups, scale, shift, self.eps).reshape(x.shape)
+
+
+def site_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:
+    """Name patterns of the ``site`` group for a mode, below one name prefix such as ``reasoner.*``.
+
+    Empty for ``off`` and ``shared``: nothing then stays at the site.
+    """
+    if mode == "residual":
+        return f"{scope}.site_scale", f"{scope}.site_shift"
+    if mode == "local":
+        return f"{scope}.gamma", f"{scope}.beta"
+    return ()
+
+
+def fixed_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:
+    """Name patterns of the affine parameters that mode ``off`` keeps at their public values."""
+    return (f"{scope}.gamma", f"{scope}.beta") if mode == "off" else ()
+
+
+@torch.no_grad()
+def zero_site_residual(model: nn.Module) -> None:
+    """Set every residual of the model to zero: the state in which an unseen site runs."""
+    for module in model.modules():
+        if isinstance(module, SiteAdaptiveGroupNorm):
+            for parameter in (module.site_scale, module.site_shift):
+                if parameter is not None:
+                    parameter.zero_()

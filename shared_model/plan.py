@@ -1,0 +1,246 @@
+"""The federation plan: everything the parties agree on, frozen, in TOML, known by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from shared_model.errors import SmrfedError
+from shared_model.grid import ModelGrid
+from shared_model.groups import ParameterGroups
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
+PrivacyMode = Literal["none", "local"]
+SiteNorm = Literal["off", "shared", "residual", "local"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSection(_Section):
+    """What is predicted."""
+
+    labels: tuple[str, ...] = Field(
+        default=("CN", "MCI", "AD"), min_length=2, description="class names in logit order"
+    )
+
+
+class ModelSection(_Section):
+    """Which registered model, with which configuration."""
+
+    name: str = Field(default="smrnet", description="name in the model registry")
+    config: dict[str, Any] = Field(default_factory=dict, description="the model's own options")
+    weights_sha256: Sha256 | None = Field(
+        default=None, description="digest of the public initial weights; none: seeded initialisation"
+    )
+
+
+class AtlasSection(_Section):
+    """The parcellation whose regions are the nodes of the graph; all sites use the same."""
+
+    name: str = "smrfed-seeded"
+    sha256: Sha256 | None = Field(
+        default=None, description="digest over labels, names, affine and adjacency"
+    )
+
+
+class InputSection(_Section):
+    """How a scan becomes a model input; the same at every site, from public values only."""
+
+    grid: ModelGrid = Field(default_factory=ModelGrid)
+    intensity: Literal["zscore", "quantile"] = Field(
+        default="zscore",
+        description="per-scan standardisation in the brain: z-score, or quantile matching to the "
+        "public template followed by z-score",
+    )
+
+
+class PrivacySection(_Section):
+    """The patient-level guarantee that every site enforces (reference: science.md section 4)."""
+
+    mode: PrivacyMode = Field(default="local", description="none: public or synthetic data only")
+    epsilon: float = Field(default=8.0, gt=0, description="budget of this plan, add-or-remove-one")
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    noise_multiplier: float = Field(
+        default=0.0, ge=0, description="noise standard deviation over the clipping norm"
+    )
+    clipping_norm: float = Field(default=1.0, gt=0, description="L2 bound of one patient's gradient")
+
+    @model_validator(mode="after")
+    def _noise_when_private(self) -> PrivacySection:
+        if self.mode == "local" and self.noise_multiplier <= 0:
+            raise ValueError("privacy mode 'local' needs noise_multiplier > 0")
+        if self.mode == "none" and self.noise_multiplier > 0:
+            raise ValueError("privacy mode 'none' adds no noise: set noise_multiplier to 0")
+        return self
+
+
+class TrainingSection(_Section):
+    """Local optimisation: plain SGD steps over Poisson-sampled patients."""
+
+    rounds: int = Field(default=10, ge=1, le=100_000)
+    local_steps: int = Field(default=1, ge=1, description="optimiser steps per site and round")
+    sampling_rate: float = Field(
+        default=1.0, gt=0, le=1, description="Poisson probability that a patient joins a step"
+    )
+    learning_rate: float = Field(default=0.5, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, description="data-free, added after the noise")
+    server_learning_rate: float = Field(default=1.0, gt=0)
+
+
+class AdaptationSection(_Section):
+    """Layer A, site-adaptive normalisation (science.md 3.2)."""
+
+    site_norm: SiteNorm = Field(
+        default="residual",
+        description="off: plain GroupNorm; shared: federated affine; residual: shared affine plus a "
+        "local residual that an unseen site sets to zero; local: affine never leaves (FedBN-like)",
+    )
+    personalise: Literal["never", "after"] = Field(
+        default="after",
+        description="after: each site fits its residual once the last global model is released, so "
+        "that no un-noised site state ever steers a release",
+    )
+    personalise_steps: int = Field(default=30, ge=1)
+    personalise_learning_rate: float = Field(default=0.05, gt=0)
+    personalise_penalty: float = Field(
+        default=0.1, ge=0, description="weight of (1/2)||residual||^2 in the local objective"
+    )
+
+
+class SiteEntry(_Section):
+    """One hospital as the plan names it."""
+
+    name: SiteName
+    declared_patients: int = Field(
+        ge=1, description="public size of the training set: the fixed denominator of the site"
+    )
+
+
+class FederationSection(_Section):
+    """Who takes part, and how many must answer."""
+
+    sites: tuple[SiteEntry, ...] = Field(min_length=1)
+    weighting: Literal["equal", "declared_patients"] = "equal"
+    min_sites: int = Field(default=1, ge=1, description="quorum: accepted replies per round")
+    round_deadline_s: float = Field(default=3600.0, gt=0, description="seconds a site may take")
+
+    @model_validator(mode="after")
+    def _sites_are_distinct(self) -> FederationSection:
+        names = [site.name for site in self.sites]
+        if len(set(names)) != len(names):
+            raise ValueError(f"site names repeat: {sorted(names)}")
+        if self.min_sites > len(names):
+            raise ValueError(f"min_sites {self.min_sites} exceeds the {len(names)} sites")
+        return self
+
+
+class EvaluationSection(_Section):
+    """Patient-level split and bootstrap."""
+
+    test_fraction: float = Field(default=0.25, gt=0, lt=1)
+    bootstrap_draws: int = Field(default=2000, ge=100)
+
+
+class FederationPlan(_Section):
+    """The agreement: every party shows, and acts on, the same digest.
+
+    Raises SMR-E101 (unreadable TOML) and SMR-E102 (a value is missing, unknown or out of range)
+    from :meth:`load` and :meth:`parse`.
+    """
+
+    format: Literal[1] = 1
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,80}$")]
+    seed: int = Field(default=0, ge=0, lt=2**63, description="public: split, initial weights")
+    task: TaskSection = Field(default_factory=TaskSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    atlas: AtlasSection = Field(default_factory=AtlasSection)
+    input: InputSection = Field(default_factory=InputSection)
+    groups: ParameterGroups = Field(default_factory=ParameterGroups)
+    privacy: PrivacySection
+    training: TrainingSection = Field(default_factory=TrainingSection)
+    adaptation: AdaptationSection = Field(default_factory=AdaptationSection)
+    federation: FederationSection
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+
+    @property
+    def canonical_json(self) -> bytes:
+        """The plan as sorted, compact JSON: the bytes that the digest is taken over."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        ).encode()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of :attr:`canonical_json`, as 64 hexadecimal digits."""
+        return hashlib.sha256(self.canonical_json).hexdigest()
+
+    @property
+    def total_steps(self) -> int:
+        """Noised optimiser steps that one site takes over the whole plan."""
+        return self.training.rounds * self.training.local_steps
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Integer public aggregation weight of every site."""
+        if self.federation.weighting == "equal":
+            return {site.name: 1 for site in self.federation.sites}
+        return {site.name: site.declared_patients for site in self.federation.sites}
+
+    def site(self, name: str) -> SiteEntry:
+        """The plan's entry for one site; raises SMR-E104 when the plan does not name it."""
+        for entry in self.federation.sites:
+            if entry.name == name:
+                return entry
+        raise SmrfedError(
+            "SMR-E104",
+            f"site {name!r} is not part of plan {self.name!r}",
+            expected=[site.name for site in self.federation.sites],
+            found=name,
+            remedy="use the site name that the coordinator registered, or ask to be added",
+        )
+
+    @classmethod
+    def parse(cls, data: dict[str, Any], source: str = "plan") -> FederationPlan:
+        """Validate plain data; raises SMR-E102 naming every offending field."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'plan'}: {item['msg']}"
+                for item in error.errors()
+            )
+            raise SmrfedError(
+                "SMR-E102",
+                f"the federation plan {source} is not valid",
+                found=problems,
+                remedy="correct these fields; docs/plan.md lists each with its unit and range",
+            ) from None
+
+    @classmethod
+    def load(cls, path: Path) -> FederationPlan:
+        """Read a plan from TOML; raises SMR-E101 or SMR-E102."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SmrfedError(
+                "SMR-E101",
+                f"cannot read the federation plan {path}",
+                found=error,
+                remedy="check that the file exists and is valid TOML",
+            ) from None
+        return cls.parse(data, source=str(path))

@@ -1,0 +1,75 @@
+"""Named float32 arrays as bytes: safetensors, canonical, bounded, free of code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from shared_model.errors import SmrfedError
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+_MAX_NAMES = 100_000
+
+
+def encode_arrays(arrays: Arrays) -> bytes:
+    """Encode arrays by name; the bytes do not depend on the mapping's order.
+
+    Raises SMR-E114 when an array is not float32: another dtype would be rounded without notice.
+    """
+    out: dict[str, npt.NDArray[np.float32]] = {}
+    for name in sorted(arrays):
+        value = arrays[name]
+        if value.dtype != np.float32:
+            raise SmrfedError(
+                "SMR-E114",
+                f"array {name!r} cannot be sent",
+                expected="float32",
+                found=f"{value.dtype}, shape {value.shape}",
+                remedy="convert it to float32 at the place where it is made",
+            )
+        out[name] = np.asarray(value, order="C")
+    return save(out)
+
+
+def decode_arrays(body: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """Decode bytes that may come from a hostile peer; raises SMR-E115, never executes anything.
+
+    Memory is bounded by the size of ``body``; the arrays are copies, sorted by name.
+    """
+    try:
+        # The header is read first, so that a dtype other than float32 or an absurd number of names
+        # is refused before any array is made.
+        size = int.from_bytes(body[:8], "little")
+        header = json.loads(body[8 : 8 + size]) if 0 < size <= len(body) - 8 else {}
+        names = [name for name in header if name != "__metadata__"]
+        if len(names) > _MAX_NAMES:
+            raise _malformed(f"{len(names)} arrays", f"at most {_MAX_NAMES}")
+        for name in names:
+            if header[name]["dtype"] != "F32":
+                raise _malformed(f"{name}: {header[name]['dtype']}", "F32 (float32)")
+        decoded = load(body)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _malformed(f"{type(error).__name__}: {error}"[:200], "safetensors") from None
+    return {name: decoded[name] for name in sorted(decoded)}
+
+
+def body_digest(body: bytes) -> str:
+    """SHA-256 of encoded arrays, as 64 hexadecimal digits."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def _malformed(found: object, expected: object) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E115",
+        "the arrays of a message cannot be decoded",
+        expected=expected,
+        found=found,
+        remedy="check that both ends run the same smrfed version; if they do, refuse the sender",
+    )

@@ -1,0 +1,53 @@
+"""Options of SMR-Net, as they stand in a federation plan."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class SMRNetConfig(BaseModel):
+    """Everything that fixes the parameter names and shapes, apart from the atlas and the grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: Literal["full", "published"] = Field(
+        default="full", description="full: 3D, three planes, atlas graph; published: the 2D original"
+    )
+    classes: int = Field(default=3, ge=2, description="number of logits")
+    site_norm: Literal["off", "shared", "residual", "local"] = Field(
+        default="residual", description="layer A; see shared_model.layers.site_norm"
+    )
+    width: int = Field(
+        default=16, ge=2, multiple_of=2, description="channels: width/2 in the stem, 2w, 4w, 8w after"
+    )
+    token_features: int | None = Field(
+        default=None, ge=2, description="features F of a token; none: twice the width"
+    )
+    stem_stride: Literal[1, 2] = Field(
+        default=1, description="2 for 1 mm input: the cost of 2 mm, with 1 mm texture in the stem"
+    )
+    graph_features: int | None = Field(
+        default=None, ge=2, description="features of a graph node; none: half of the token features"
+    )
+    graph_blocks: int = Field(default=2, ge=1, le=8, description="graph convolutions")
+    learned_edge_rank: int = Field(
+        default=0, ge=0, le=32, description="rank of the learnt edges; 0: anatomical edges only"
+    )
+    attention_features: int = Field(
+        default=8, ge=1, description="hidden width of the gated attentions"
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="on node and plane embeddings, in training"
+    )
+
+    @property
+    def features(self) -> int:
+        """Token features F."""
+        return self.token_features or 2 * self.width
+
+    @property
+    def node_features(self) -> int:
+        """Graph node features G."""
+        return self.graph_features or max(2, self.features // 2)

@@ -1,0 +1,81 @@
+"""Graph network over atlas regions: anatomical edges, optionally learnt ones."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import DenseGCNConv
+
+
+class AtlasEdges(nn.Module):
+    """The fixed anatomical adjacency ``(R, R)``, scaled to a maximum of one; no parameters."""
+
+    adjacency: Tensor
+
+    def __init__(self, adjacency: Tensor) -> None:
+        super().__init__()
+        scaled = adjacency / adjacency.max().clamp(min=1e-12)
+        self.register_buffer(
+            "adjacency", scaled.to(torch.get_default_dtype()), persistent=False
+        )
+
+    def forward(self, extra: Tensor | None = None) -> Tensor:
+        """``(R, R)`` non-negative edge weights, with the learnt ones added where given."""
+        return self.adjacency if extra is None else self.adjacency + extra
+
+
+class LearnedEdges(nn.Module):
+    """Undirected low-rank edges ``softplus(P P^T - log R)``: one unit of degree per node at start."""
+
+    def __init__(self, regions: int, rank: int) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.randn(regions, rank) * 0.3)
+
+    def forward(self) -> Tensor:
+        """``(R, R)`` positive edge weights."""
+        return F.softplus(self.factor @ self.factor.T - math.log(len(self.factor)))
+
+
+class GraphBlock(nn.Module):
+    """``h + silu(GCN(norm(h), A))`` with a per-node norm inside the branch.
+
+    The skip path stays linear, so how far a region lies from the reference reaches the read-out.
+    The norm is over the features of one node: nothing couples patients.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv = DenseGCNConv(features, features, bias=False)
+        with torch.no_grad():
+            self.conv.lin.weight.mul_(0.5)
+
+    def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
+        """``(B, R, G)`` nodes and ``(R, R)`` edges to ``(B, R, G)``."""
+        message = self.conv(F.layer_norm(h, h.shape[-1:]), adjacency)
+        return cast(Tensor, h + F.silu(message))
+
+
+class AtlasGraph(nn.Module):
+    """Region tokens to graph nodes, then message passing along the edges."""
+
+    def __init__(
+        self, adjacency: Tensor, features: int, nodes: int, blocks: int, edge_rank: int
+    ) -> None:
+        super().__init__()
+        self.edges = AtlasEdges(adjacency)
+        self.learned = LearnedEdges(len(adjacency), edge_rank) if edge_rank else None
+        self.embed = nn.Linear(features, nodes, bias=False)
+        nn.init.orthogonal_(self.embed.weight)
+        self.blocks = nn.ModuleList(GraphBlock(nodes) for _ in range(blocks))
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """``(B, R, F)`` to ``(B, R, G)``."""
+        adjacency = self.edges(None if self.learned is None else self.learned())
+        h = self.embed(regions)
+        for block in self.blocks:
+            h = block(h, adjacency)
+        return cast(Tensor, h)

@@ -1,0 +1,51 @@
+"""Additive read-out of the graph: each region gives evidence, attention weighs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared_model.smrnet.attention import GatedScore
+from shared_model.smrnet.slice_attention import PRIOR_GAIN
+
+
+@dataclass(frozen=True)
+class GraphReadout:
+    """Importance ``(B, R)``, evidence ``(B, R, C)`` in logits, logits ``(B, C)``, pooled ``(B, G)``."""
+
+    importance: Tensor
+    evidence: Tensor
+    logits: Tensor
+    pooled: Tensor
+
+
+class RegionReadout(nn.Module):
+    """``logits = sum_r a_r e_r``: the decomposition is exact (additive MIL, Javed et al. 2022).
+
+    ``a`` is a softmax of a gated score plus a learnt prior of the region; ``e_r = (W + W_r) h_r``
+    has a common part, which every region informs, and a part of the region's own.
+    """
+
+    def __init__(self, regions: int, features: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        # Uniform attention over R regions averages R nearly independent terms; the gain keeps
+        # their sum, and with it the gradient, at the scale of one.
+        self.gain = regions**0.5
+        self.score = GatedScore(features, hidden)
+        self.prior = nn.Parameter(torch.zeros(regions))
+        self.common = nn.Parameter(torch.randn(classes, features) * 0.1 / features**0.5)
+        self.own = nn.Parameter(torch.zeros(regions, classes, features))
+
+    def forward(self, h: Tensor) -> GraphReadout:
+        """Read ``(B, R, G)`` nodes."""
+        scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
+        importance = scores.softmax(dim=1)
+        evidence = self.gain * torch.einsum("brf,rcf->brc", h, self.common + self.own)
+        return GraphReadout(
+            importance=importance,
+            evidence=evidence,
+            logits=torch.einsum("br,brc->bc", importance, evidence),
+            pooled=torch.einsum("br,brf->bf", importance, h),
+        )

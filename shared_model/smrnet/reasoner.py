@@ -1,0 +1,77 @@
+"""The private part of SMR-Net: a few thousand parameters on standardised tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from shared_model.layers.site_norm import SiteAdaptiveGroupNorm
+from shared_model.smrnet.config import SMRNetConfig
+from shared_model.smrnet.encoder import SCALES
+from shared_model.smrnet.fusion import ScaleFusion
+from shared_model.smrnet.graph import AtlasGraph
+from shared_model.smrnet.output import SMRNetOutput
+from shared_model.smrnet.readout import RegionReadout
+from shared_model.smrnet.slice_attention import SliceAttention
+from shared_model.smrnet.tokens import Tokens
+
+
+class Reasoner(nn.Module):
+    """Norm, fusion across scales, slice attention, atlas graph, read-out and head."""
+
+    def __init__(
+        self,
+        config: SMRNetConfig,
+        adjacency: Tensor,
+        sizes: tuple[int, int, int],
+        valid: Tensor,
+    ) -> None:
+        super().__init__()
+        features, nodes, hidden = config.features, config.node_features, config.attention_features
+        self.region_norm = SiteAdaptiveGroupNorm(features, groups=1, mode=config.site_norm)
+        self.slice_norm = SiteAdaptiveGroupNorm(features, groups=1, mode=config.site_norm)
+        self.region_fusion = ScaleFusion(SCALES, features)
+        self.slice_fusion = ScaleFusion(SCALES, features)
+        self.slice_attention = SliceAttention(sizes, valid, features, hidden)
+        self.graph = AtlasGraph(
+            adjacency, features, nodes, config.graph_blocks, config.learned_edge_rank
+        )
+        self.readout = RegionReadout(len(adjacency), nodes, hidden, config.classes)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = Head(features, config.classes)
+
+    def forward(self, tokens: Tokens) -> SMRNetOutput:
+        """Read standardised tokens of B scans."""
+        regions, fusion_regions = self.region_fusion(_normalise(self.region_norm, tokens.regions))
+        slices, fusion_slices = self.slice_fusion(_normalise(self.slice_norm, tokens.slices))
+        planes, attention = self.slice_attention(slices)
+        planes = self.dropout(planes.flatten(1))
+        graph = self.readout(self.dropout(self.graph(regions)))
+        return SMRNetOutput(
+            logits=self.head(planes) + graph.logits,
+            fusion_regions=fusion_regions,
+            fusion_slices=fusion_slices,
+            slice_attention=attention,
+            region_importance=graph.importance,
+            region_evidence=graph.evidence,
+            embedding=torch.cat([planes, graph.pooled], dim=1),
+        )
+
+
+class Head(nn.Module):
+    """Class bias and the linear evidence of the three plane embeddings."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, 3 * features) * 0.1 / features**0.5)
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """``(B, 3F)`` to ``(B, C)`` logits."""
+        return planes @ self.weight.T + self.bias
+
+
+def _normalise(norm: nn.Module, tokens: Tensor) -> Tensor:
+    """Apply a channel-first norm to ``(B, S, N, F)`` tokens."""
+    normalised: Tensor = norm(tokens.movedim(-1, 1))
+    return normalised.movedim(1, -1)

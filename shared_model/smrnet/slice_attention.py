@@ -1,0 +1,80 @@
+"""Which slices matter, separately in the sagittal, coronal and axial plane."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shared_model.smrnet.attention import GatedScore
+from shared_model.smrnet.tokens import PLANES
+
+# The prior is learnt in units of its own gain: a softmax over n tokens passes on only 1/n of the
+# gradient, and plain SGD has one learning rate for all parameters.
+PRIOR_GAIN = 4.0
+
+
+class SliceAttention(nn.Module):
+    """Gated attention with one query per plane, plus a learnt prior of every slice.
+
+    ``sizes`` are the slices per plane, ``valid`` ``(L,)`` says which of them hold brain; the others
+    get weight zero.
+    """
+
+    bias: Tensor
+
+    def __init__(
+        self, sizes: tuple[int, int, int], valid: Tensor, features: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.score = GatedScore(features, hidden, queries=len(PLANES))
+        # Only slices with brain have a prior: elsewhere its gradient would be zero for ever.
+        self.prior = nn.Parameter(torch.zeros(int(valid.sum())))
+        self.mask = SliceMask(sizes, valid)
+
+    def forward(self, slices: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``(B, L, F)`` to plane embeddings ``(B, 3, F)`` and attention ``(B, L_plane)`` each."""
+        scores = (self.score(slices) * self.mask.plane).sum(-1)
+        scores = self.mask(scores + PRIOR_GAIN * (self.mask.scatter @ self.prior))
+        embeddings = []
+        attention: dict[str, Tensor] = {}
+        for plane, part, tokens in zip(
+            PLANES, scores.split(self.sizes, 1), slices.split(self.sizes, 1), strict=True
+        ):
+            attention[plane] = part.softmax(dim=1)
+            embeddings.append(torch.einsum("bl,blf->bf", attention[plane], tokens))
+        return torch.stack(embeddings, dim=1), attention
+
+
+class SliceMask(nn.Module):
+    """The constants of slice attention: plane of every slice, and which slices hold brain."""
+
+    plane: Tensor
+    scatter: Tensor
+    empty: Tensor
+
+    def __init__(self, sizes: tuple[int, int, int], valid: Tensor) -> None:
+        super().__init__()
+        plane = torch.repeat_interleave(torch.eye(3), torch.tensor(sizes), dim=0)
+        self.register_buffer("plane", plane, persistent=False)
+        scatter = torch.eye(len(valid))[:, valid]
+        self.register_buffer("scatter", scatter, persistent=False)
+        self.register_buffer("empty", ~valid, persistent=False)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """``(B, L)`` scores with slices without brain at minus infinity."""
+        return scores.masked_fill(self.empty, float("-inf"))
+
+
+def attention_volume(
+    attention: dict[str, Tensor], shape: tuple[int, int, int] | None = None
+) -> Tensor:
+    """Voxel map ``a_sagittal(d) * a_coronal(h) * a_axial(w)``, scaled to a maximum of one.
+
+    ``(B, L_sagittal, L_coronal, L_axial)``, or resampled to ``shape`` such as the model grid's.
+    """
+    volume = torch.einsum("bd,bh,bw->bdhw", *(attention[plane] for plane in PLANES))
+    if shape is not None:
+        volume = F.interpolate(volume[:, None], size=shape, mode="trilinear")[:, 0]
+    return volume / volume.amax(dim=(1, 2, 3), keepdim=True)
