@@ -41,6 +41,7 @@ class Gate:
 
 GATES = {
     "cortex": Gate(reach=4.0, priority=1.0),
+    "small cortex": Gate(reach=1.8, priority=1.0),
     "deep": Gate(reach=1.35, priority=0.85),
     "ventricle": Gate(reach=1.8, priority=1.0),
     "stem": Gate(reach=1.25, priority=0.85),
@@ -158,8 +159,10 @@ def tissue_gates(maps: TissueMaps) -> dict[str, npt.NDArray[np.bool_]]:
     wm = _at_two_mm(maps.wm, maps.affine) / 255.0
     brain = binary_fill_holes(t1 > _BRAIN_GREY)
     depth_mm = distance_transform_edt(brain) * _GRID.spacing_mm
+    cortex = (gm > 0.35) & (t1 > 95)
     return {
-        "cortex": (gm > 0.35) & (t1 > 95),
+        "cortex": cortex,
+        "small cortex": cortex,
         "deep": (t1 > 110) & (gm > 0.12),
         "ventricle": brain & (t1 < 140) & (wm < 0.3) & (depth_mm >= 10),
         "stem": t1 > 110,

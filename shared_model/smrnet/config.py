@@ -12,9 +12,6 @@ class SMRNetConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    variant: Literal["full", "published"] = Field(
-        default="full", description="full: 3D, three planes, atlas graph; published: the 2D original"
-    )
     classes: int = Field(default=3, ge=2, description="number of logits")
     site_norm: Literal["off", "shared", "residual", "local"] = Field(
         default="residual", description="layer A; see shared_model.layers.site_norm"
@@ -51,3 +48,16 @@ class SMRNetConfig(BaseModel):
     def node_features(self) -> int:
         """Graph node features G."""
         return self.graph_features or max(2, self.features // 2)
+
+
+class PublishedConfig(BaseModel):
+    """Options of the network as published; the defaults give its 12,330,628 parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: int = Field(default=3, ge=2, description="number of logits")
+    site_norm: Literal["off", "shared", "residual", "local"] = Field(
+        default="shared", description="layer A; see shared_model.layers.site_norm"
+    )
+    width: int = Field(default=64, ge=1, description="channels of the first block")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="before the last layer")

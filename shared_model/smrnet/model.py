@@ -26,7 +26,7 @@ class SMRNet(nn.Module):
     """Multi-resolution network with slice attention and atlas graph reasoning.
 
     Args:
-        config: options; ``variant`` must be ``full``.
+        config: widths, blocks and switches.
         labels: ``(D, H, W)`` integer atlas on the model grid, 0 outside the brain, 1..R inside.
         adjacency: ``(R, R)`` non-negative edge weights between the regions.
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from shared_model.smrnet.attention import GatedScore
 from shared_model.smrnet.slice_attention import PRIOR_GAIN
 
+# The common part sums the gradient of all regions; damped, it keeps the step size of the others.
+_COMMON_GAIN = 0.5
+
 
 @dataclass(frozen=True)
 class GraphReadout:
@@ -25,14 +28,14 @@ class RegionReadout(nn.Module):
     """``logits = sum_r a_r e_r``: the decomposition is exact (additive MIL, Javed et al. 2022).
 
     ``a`` is a softmax of a gated score plus a learnt prior of the region; ``e_r = (W + W_r) h_r``
-    has a common part, which every region informs, and a part of the region's own.
+    has a common part, which every region informs, and a part of the region's own (W is scaled).
     """
 
     def __init__(self, regions: int, features: int, hidden: int, classes: int) -> None:
         super().__init__()
-        # Uniform attention over R regions averages R nearly independent terms; the gain keeps
-        # their sum, and with it the gradient, at the scale of one.
-        self.gain = regions**0.5
+        # Uniform attention averages R nearly independent terms to 1/sqrt(R): the gain gives the
+        # gradient back. Half of it, because plain SGD must stay stable when attention sharpens.
+        self.gain = 0.5 * regions**0.5
         self.score = GatedScore(features, hidden)
         self.prior = nn.Parameter(torch.zeros(regions))
         self.common = nn.Parameter(torch.randn(classes, features) * 0.1 / features**0.5)
@@ -42,7 +45,8 @@ class RegionReadout(nn.Module):
         """Read ``(B, R, G)`` nodes."""
         scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
         importance = scores.softmax(dim=1)
-        evidence = self.gain * torch.einsum("brf,rcf->brc", h, self.common + self.own)
+        weights = _COMMON_GAIN * self.common + self.own
+        evidence = self.gain * torch.einsum("brf,rcf->brc", h, weights)
         return GraphReadout(
             importance=importance,
             evidence=evidence,

@@ -15,6 +15,10 @@ from shared_model.smrnet.readout import RegionReadout
 from shared_model.smrnet.slice_attention import SliceAttention
 from shared_model.smrnet.tokens import Tokens
 
+# Neighbouring slices agree, so plane embeddings are large: damped, they leave the clipping norm of
+# a patient to the graph as well.
+_PLANE_GAIN = 0.5
+
 
 class Reasoner(nn.Module):
     """Norm, fusion across scales, slice attention, atlas graph, read-out and head."""
@@ -63,12 +67,12 @@ class Head(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, 3 * features) * 0.1 / features**0.5)
+        self.weight = nn.Parameter(torch.randn(classes, 3 * features) * 0.2 / features**0.5)
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, planes: Tensor) -> Tensor:
         """``(B, 3F)`` to ``(B, C)`` logits."""
-        return planes @ self.weight.T + self.bias
+        return _PLANE_GAIN * (planes @ self.weight.T) + self.bias
 
 
 def _normalise(norm: nn.Module, tokens: Tensor) -> Tensor:

@@ -1,0 +1,52 @@
+"""Files that are whole or absent, whatever moment the machine stops at."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+TEMPORARY = ".part"
+
+
+def write_durably(path: Path, *parts: bytes) -> None:
+    """Write ``parts`` one after the other to ``path`` (mode 0600), replacing it in one step.
+
+    When this returns, the file survives a power failure; before that, a reader sees the old file or
+    none. Missing folders are made (mode 0700). A temporary file that a crash left behind ends in
+    :data:`TEMPORARY`.
+    """
+    make_private_folder(path.parent)
+    descriptor, temporary = tempfile.mkstemp(
+        prefix=f".{path.name}-", suffix=TEMPORARY, dir=path.parent
+    )
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it, readable by the owner only (mode 0700)."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""What a site says outside about a failure: a number and a fixed title, never what it found."""
+
+from __future__ import annotations
+
+import re
+
+from shared_model.errors import SmrfedError
+
+# Protocol and agent errors are about messages and the plan; all others may depend on patients (an
+# unreadable scan, a diverged update), so they leave as one number that says only "not this time".
+_MAY_LEAVE = re.compile(r"SMR-E[14]\d\d")
+_TITLE = "the site's agent declined; the hospital finds the reason in its log"
+_CODE = re.compile(r"(SMR-E\d{3}) ")
+
+
+def site_failed(error: BaseException) -> SmrfedError:
+    """The error under which a failure that is nobody else's business leaves: SMR-E410."""
+    return SmrfedError(
+        "SMR-E410",
+        "the site could not do its part of the round",
+        found=f"{type(error).__name__}: {error}",
+        remedy="read state_dir/agent.log at the site; the same instruction can be sent again",
+    )
+
+
+def outward(error: SmrfedError) -> str:
+    """The line that leaves the site for ``error``: code and title, no value and no name."""
+    code = error.code if _MAY_LEAVE.fullmatch(error.code) else site_failed(error).code
+    return f"{code} {_TITLE}"
+
+
+def inward(line: str) -> SmrfedError | None:
+    """The courier's view of a refusal line; ``None`` when the text is not one."""
+    match = _CODE.match(line)
+    if match is None:
+        return None
+    return SmrfedError(
+        match[1],
+        _TITLE,
+        remedy=f"at the site: read state_dir/agent.log and docs/errors/{match[1]}.md",
+    )

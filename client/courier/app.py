@@ -1,0 +1,57 @@
+"""The courier: a Flower ClientApp that carries sealed bytes to the site agent and back.
+
+Flower starts a new process for every message, so this module imports neither torch nor pydantic: it
+unpacks the envelope, hands it to the agent over the unix socket named by the node configuration, and
+packs the agent's sealed reply. It holds no key, reads no patient, and takes no decision.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.courier.envelope import pack, pack_error, unpack
+from shared_model.errors import SmrfedError
+
+SOCKET_KEY = "socket"
+
+_log = logging.getLogger("smrfed.courier")
+
+app = ClientApp()
+
+
+@app.query()
+def carry(message: Message, context: Context) -> Message:
+    """Hand the instruction in ``message`` to the agent; answer with its reply or with its error.
+
+    An error becomes a content with ``code`` and ``title`` (see :func:`pack_error`), because Flower
+    replaces what a raised exception says by its own words; the whole story stays in the site's log.
+    """
+    return Message(_answer(message.content, context.node_config.get(SOCKET_KEY)), reply_to=message)
+
+
+def _answer(content: RecordDict, socket: object) -> RecordDict:
+    try:
+        if not isinstance(socket, str) or not Path(socket).is_socket():
+            raise SmrfedError(
+                "SMR-E450",
+                "the courier finds no site agent",
+                found=socket,
+                expected="the path of the agent's unix socket",
+                remedy="start the agent with `smrfed-site run`, and give the SuperNode its path: "
+                "--node-config 'socket=\"...\"'",
+            )
+        # grpc takes a third of a second to import: a message that fails above does not pay for it.
+        from client.agent.stub import AgentClient
+
+        with AgentClient(Path(socket)) as agent:
+            return pack(agent.handle(unpack(content)))
+    except SmrfedError as error:
+        _log.error("%s", error)
+        return pack_error(error.code)
+    except Exception:  # the reason must reach the coordinator, and the details must not
+        _log.exception("the courier failed")
+        return pack_error("SMR-E452")

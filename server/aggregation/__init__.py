@@ -1,0 +1,1 @@
+"""Exact aggregation of the sites' updates."""

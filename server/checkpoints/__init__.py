@@ -1,0 +1,1 @@
+"""Durable state of a run on the coordinator's disk."""

@@ -1,0 +1,66 @@
+"""The coordinator's Flower ServerApp: the round driver over a SuperLink.
+
+Imports no torch: the initial parameters are made beforehand and lie in the run directory. Flower
+cannot resume a run, so a run directory is driven by as many Flower runs as it takes, each going on
+from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from server.checkpoints.run_directory import RunDirectory
+from server.flower.deployment import Deployment
+from server.flower.transport import FlowerTransport
+from server.rounds.driver import RoundDriver
+from server.rounds.events import Event
+from shared_model.errors import SmrfedError
+from shared_model.protocol.keys import load_signing_key
+
+RUN_DIR_KEY = "run-dir"
+EVENTS_FILE = "events.jsonl"
+
+app = ServerApp()
+
+
+@app.main()
+def drive(grid: Grid, context: Context) -> None:
+    """Drive the run in the directory that the run configuration names; raises SMR-E556 without it."""
+    given = context.run_config.get(RUN_DIR_KEY)
+    if not isinstance(given, str) or not given:
+        raise SmrfedError(
+            "SMR-E556",
+            "the run configuration names no run directory",
+            expected=f"{RUN_DIR_KEY}: an absolute path",
+            found=given,
+            remedy="start the run with `smrfed-coordinator run`, or with "
+            f"flwr run --run-config '{RUN_DIR_KEY}=\"...\"'",
+        )
+    run_dir = RunDirectory.open(Path(given))
+    deployment = Deployment.load(run_dir.path)
+    RoundDriver(
+        run_dir.plan,
+        run_dir,
+        FlowerTransport(grid),
+        load_signing_key(deployment.coordinator_key),
+        deployment.public_keys(run_dir.plan),
+        EventLog(run_dir.path / EVENTS_FILE),
+        settings=deployment.driver,
+    ).run()
+
+
+class EventLog:
+    """Appends the driver's events to a JSON-lines file that dashboards and progress bars follow."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: Event) -> None:
+        """Append one event."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(event)) + "\n")

@@ -1,0 +1,1 @@
+"""Entry points that Flower imports from the bundle."""

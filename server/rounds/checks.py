@@ -1,0 +1,122 @@
+"""What a reply must satisfy, by name, before a single number of it is used.
+
+Two stages, because they mean different things. A message that is not this site's answer to this
+instruction (:func:`authenticate`) may come from anyone on the way, so the site is asked again. An
+authentic answer with unusable content (:func:`check_update`) is the site's own word: asked again it
+would give the same bytes, so the site is set aside for the round.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from server.aggregation.fixed_point import Shapes, chunks, require_range, require_shapes
+from shared_model.errors import SmrfedError
+from shared_model.plan import PrivacyMode
+from shared_model.protocol.arrays import decode_arrays
+from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
+from shared_model.protocol.sealed import Sealed
+
+
+@dataclass(frozen=True)
+class Question:
+    """The instruction that a reply must answer, and who must have signed the answer."""
+
+    instruction: RoundInstruction
+    sealed: Sealed
+    key: Ed25519PublicKey
+
+    @property
+    def site(self) -> str:
+        """The site that is asked."""
+        return self.instruction.site
+
+
+def authenticate(reply: Sealed, question: Question) -> RoundReply:
+    """The header of a reply that is this site's answer to this instruction.
+
+    Raises SMR-E113 (not signed by the site), SMR-E116 or SMR-E117 (header unreadable, body
+    exchanged), SMR-E512 (another site's name), SMR-E513 (another run, plan, round or instruction).
+    """
+    reply.verify(question.key, question.site)
+    header = decode_header(RoundReply, reply)
+    asked = question.instruction
+    if header.site != asked.site:
+        raise SmrfedError(
+            "SMR-E512",
+            f"the reply signed by {asked.site!r} names another site",
+            expected=asked.site,
+            found=header.site,
+            remedy="compare the site's name in its configuration with the plan",
+        )
+    for field, expected, found in (
+        ("run", asked.run_id, header.run_id),
+        ("plan", asked.plan_digest, header.plan_digest),
+        ("kind", asked.kind, header.kind),
+        ("round", asked.round, header.round),
+        ("instruction", question.sealed.digest.hex(), header.instruction_sha256),
+    ):
+        if found != expected:
+            raise SmrfedError(
+                "SMR-E513",
+                f"the reply of {asked.site!r} answers another {field}",
+                expected=expected,
+                found=found,
+                remedy="a late or replayed message is not used; the site is asked again",
+            )
+    return header
+
+
+def check_metrics(header: RoundReply, mode: PrivacyMode) -> dict[str, float]:
+    """The metrics of a reply; raises SMR-E514 when the plan's privacy mode allows none."""
+    if mode != "none" and header.metrics:
+        raise SmrfedError(
+            "SMR-E514",
+            f"the reply of {header.site!r} carries metrics in privacy mode {mode!r}",
+            expected="no metrics: they are not covered by the privacy guarantee",
+            found=sorted(header.metrics),
+            remedy="tell the site: its agent released un-noised values; it must update smrfed",
+        )
+    return dict(header.metrics)
+
+
+def check_update(
+    body: bytes, shapes: Shapes, norm_bound: float | None
+) -> dict[str, npt.NDArray[np.float32]]:
+    """The arrays of a reply: exactly these names and shapes, float32, finite, in range, bounded.
+
+    Raises SMR-E115 (cannot be decoded, or not float32), SMR-E515 (names), SMR-E516 (shapes),
+    SMR-E517 (NaN or infinity), SMR-E510 (range of the exact sum), SMR-E518 (norm).
+    """
+    update = decode_arrays(body)
+    require_shapes(update, shapes)
+    squares = 0.0
+    for name, values in update.items():
+        for piece in chunks(values):
+            bad = piece.size - int(np.count_nonzero(np.isfinite(piece)))
+            if bad:
+                raise SmrfedError(
+                    "SMR-E517",
+                    f"the update of parameter {name!r} is not finite",
+                    expected="finite float32 values",
+                    found=f"{bad} of {piece.size} values are NaN or infinite",
+                    remedy="the site's training has diverged: look at its learning rate and data",
+                )
+            wide = piece.astype(np.float64)
+            squares += float(np.dot(wide, wide))
+        require_range(name, values)
+    norm = math.sqrt(squares)
+    if norm_bound is not None and norm > norm_bound:
+        raise SmrfedError(
+            "SMR-E518",
+            "the update is longer than the coordinator's bound",
+            expected=f"L2 norm up to {norm_bound:g}",
+            found=f"{norm:g}",
+            remedy="look at the site's training; raise the bound only if all sites exceed it",
+        )
+    return update

@@ -1,0 +1,32 @@
+"""What the driver tells an observer while it runs: enough for a progress bar or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+EventKind = Literal[
+    "round_started",
+    "site_retried",
+    "site_accepted",
+    "site_set_aside",
+    "quorum_missed",
+    "round_saved",
+    "run_finished",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened in ``round`` of ``rounds``; ``site``, ``reason`` where they apply."""
+
+    kind: EventKind
+    round: int
+    rounds: int
+    phase: Literal["train", "finalise"]
+    site: str | None = None
+    reason: str | None = None
+
+
+Observer = Callable[[Event], None]

@@ -1,0 +1,47 @@
+"""How patiently the round driver talks to sites: times, retries, and an optional norm bound."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DriverSettings(BaseModel):
+    """The coordinator's own settings; none of them is part of the plan or changes a result's bits.
+
+    The deadline and the quorum of a round are in the plan (``federation``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    poll_interval_s: float = Field(
+        default=0.5, ge=0, description="seconds between two looks for replies"
+    )
+    retry_interval_s: float = Field(
+        default=5.0, ge=0, description="seconds before a failed push is tried again"
+    )
+    silence_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds without an answer after which the same bytes are pushed again: a "
+        "message that died with a restarted node is never delivered by Flower itself",
+    )
+    failures_per_round: int = Field(
+        default=5, ge=1, description="transport failures after which a site is set aside"
+    )
+    absent_grace_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="seconds that a round with its quorum waits for sites that are not connected; "
+        "a site that was already absent in the round before is not waited for",
+    )
+    round_attempts: int = Field(
+        default=3, ge=1, description="deadlines that a round without its quorum may take"
+    )
+    norm_bound: float | None = Field(
+        default=None, gt=0, description="largest L2 norm of a site's whole update; none: unbounded"
+    )
+
+    @classmethod
+    def in_process(cls) -> DriverSettings:
+        """No waiting: every site answers when it is polled."""
+        return cls(poll_interval_s=0, retry_interval_s=0, absent_grace_s=0)

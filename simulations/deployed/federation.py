@@ -1,0 +1,266 @@
+"""A whole federation as real processes on loopback: TLS, node authentication, agents, couriers.
+
+::
+
+    superlink            TLS, node authentication, SQLite, --isolation process
+    superlink-exec       starts flwr-serverapp, one per run
+    SITE-agent           the hospital's agent on its unix socket
+    SITE-node            flower-supernode: its node key, no data
+    SITE-exec            starts flwr-clientapp, the courier, one per message
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from server.checkpoints.run_directory import RunDirectory
+from server.flower.app import EVENTS_FILE
+from server.flower.control import ControlApi, RunStatus
+from server.flower.fab import write_app_bundle
+from shared_model.errors import SmrfedError
+from simulations.deployed.environment import command, offline_environment
+from simulations.deployed.pki import create_node_key, create_secret, issue_server_certificate
+from simulations.deployed.processes import ProcessSet, free_ports
+
+_START_S = 120.0
+_STATUS_INTERVAL_S = 1.0
+_LOST_SUPERLINK_S = 60.0
+
+
+@dataclass(frozen=True)
+class DeployedSite:
+    """One hospital on this machine: the name in the plan, and how its agent is started.
+
+    Args:
+        name: as in the plan, and as its node key is registered.
+        socket: unix socket on which the agent listens once it is ready.
+        agent_command: the agent, in the foreground.
+    """
+
+    name: str
+    socket: Path
+    agent_command: tuple[str, ...]
+
+
+class DeployedFederation:
+    """Real Flower processes for one run directory; a context manager that leaves none behind.
+
+    Entering starts everything and waits until every site is connected; :meth:`run` submits the run
+    and waits for its end; :meth:`resume` does so again after a failure. The run directory holds a
+    ``deployment.toml``. Start-up raises SMR-E553 or SMR-E554 with the end of the log that matters.
+
+    Args:
+        run_dir: a directory made by :meth:`RunDirectory.create`.
+        sites: the sites that take part.
+        work: folder for keys, logs and Flower's state; made when missing.
+    """
+
+    def __init__(self, run_dir: Path, sites: Sequence[DeployedSite], work: Path) -> None:
+        self._run_dir = run_dir.resolve()
+        self._sites = tuple(sites)
+        self._work = work.resolve()
+        self.processes = ProcessSet(self._work / "logs", offline_environment(self._home("cli")))
+        self.start_up_s = 0.0
+        self._run_id: int | None = None
+
+    def __enter__(self) -> DeployedFederation:
+        self.processes.__enter__()
+        try:
+            begin = time.monotonic()
+            self._start()
+            self.start_up_s = time.monotonic() - begin
+        except BaseException as error:
+            self.processes.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            # SuperNodes sign off at the SuperLink, so they go first; a SuperLink that is gone already
+            # would keep them from coming back for a minute.
+            names = [site.name for site in self._sites]
+            self.processes.stop([f"{name}-exec" for name in names])
+            self.processes.stop([f"{name}-node" for name in names])
+            self.processes.stop([*(f"{name}-agent" for name in names), "superlink-exec"])
+        finally:
+            self.processes.__exit__(kind, error, traceback)
+
+    @property
+    def address(self) -> str:
+        """``127.0.0.1:PORT`` of the SuperLink."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def authority(self) -> Path:
+        """PEM file of the certificate authority that the SuperLink's certificate comes from."""
+        return self._server.authority
+
+    def control(self) -> ControlApi:
+        """A new connection to the SuperLink's Control API."""
+        return ControlApi(self.address, self.authority)
+
+    def submit(self) -> None:
+        """Start a Flower run on the run directory; an unfinished one of ours is stopped first."""
+        with self.control() as control:
+            if self._run_id is not None and not control.run_status(self._run_id).finished:
+                control.stop_run(self._run_id)
+            self._run_id = control.start_run(self._bundle, self._run_dir)
+
+    def wait(self, timeout_s: float, on_event: Callable[[str], None] | None = None) -> None:
+        """Wait for the end of the submitted run, handing every new line of the event log on.
+
+        Raises SMR-E557 when the run fails, SMR-E554 when it takes longer than ``timeout_s`` seconds,
+        SMR-E550 when the SuperLink stays away for a minute.
+        """
+        if self._run_id is None:
+            raise RuntimeError("submit a run first")
+        status: RunStatus | None = None
+        deadline = time.monotonic() + timeout_s
+        while status is None or not status.finished:
+            if time.monotonic() > deadline:
+                raise _too_slow(timeout_s, self._work / "logs")
+            time.sleep(_STATUS_INTERVAL_S)
+            status = self._status(self._run_id)
+        if not status.completed:
+            raise SmrfedError(
+                "SMR-E557",
+                "the deployed run failed; its finished rounds are saved",
+                found=f"{status.sub_status}: {status.details}",
+                remedy=f"settle the cause, then resume; logs are in {self._work / 'logs'}",
+            )
+
+    def run(self, timeout_s: float) -> RunDirectory:
+        """Submit the run, wait for its end, and open its directory with the final parameters."""
+        self.submit()
+        self.wait(timeout_s)
+        return RunDirectory.open(self._run_dir)
+
+    # A Flower run cannot go on; a new one on the same directory does.
+    resume = run
+
+    def start_superlink(self) -> None:
+        """Start the SuperLink (again, on the same port and database) and wait until it answers."""
+        self.processes.start(
+            "superlink",
+            [
+                command("flower-superlink"),
+                *("--host", "127.0.0.1", "--port", str(self._port)),
+                *("--ssl-ca-certfile", str(self._server.authority)),
+                *("--ssl-certfile", str(self._server.certificate)),
+                *("--ssl-keyfile", str(self._server.key)),
+                "--enable-supernode-auth",
+                *("--database", str(self._work / "superlink.db")),
+                *("--isolation", "process"),
+                *("--superexec-auth-secret-file", str(self._secret("superlink"))),
+                "--disable-runtime-dependency-installation",
+            ],
+            {"FLWR_HOME": str(self._home("superlink"))},
+        )
+        url = f"https://{self.address}/health"
+        trust = ssl.create_default_context(cafile=str(self.authority))
+        self.processes.wait_until(
+            lambda: _answers(url, trust), "the SuperLink's answer", _START_S, ["superlink"]
+        )
+
+    def _start(self) -> None:
+        self._server = issue_server_certificate(self._work / "pki")
+        self._port, *node_ports = free_ports(1 + len(self._sites))
+        self._bundle = write_app_bundle(self._work)
+        for name in ("superlink", *(site.name for site in self._sites)):
+            create_secret(self._secret(name))
+        # Agents import torch, which takes longest; they come up while Flower does.
+        for site in self._sites:
+            site.socket.unlink(missing_ok=True)
+            self.processes.start(f"{site.name}-agent", site.agent_command)
+        self.start_superlink()
+        self._start_exec("superlink", self.address, ["--root-certificates", str(self.authority)])
+        with self.control() as control:
+            for site, port in zip(self._sites, node_ports, strict=True):
+                control.register_node(site.name, create_node_key(self._work / "pki" / site.name))
+                self._start_node(site, port)
+            for site, port in zip(self._sites, node_ports, strict=True):
+                self._start_exec(site.name, f"127.0.0.1:{port}", ["--insecure"])
+            names = [site.name for site in self._sites]
+            self.processes.wait_until(
+                lambda: control.online_sites().issuperset(names),
+                "all SuperNodes online",
+                _START_S,
+                ["superlink", *(f"{name}-node" for name in names)],
+            )
+        for site in self._sites:
+            self.processes.wait_until(
+                site.socket.is_socket, f"the agent of {site.name}", _START_S, [f"{site.name}-agent"]
+            )
+
+    def _start_node(self, site: DeployedSite, port: int) -> None:
+        self.processes.start(
+            f"{site.name}-node",
+            [
+                command("flower-supernode"),
+                *("--superlink", self.address),
+                *("--root-certificates", str(self.authority)),
+                *("--auth-supernode-private-key", str(self._work / "pki" / site.name)),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                *("--isolation", "process"),
+                *("--superexec-auth-secret-file", str(self._secret(site.name))),
+                *("--node-config", f'socket="{site.socket}"'),
+            ],
+            {"FLWR_HOME": str(self._home(site.name))},
+        )
+
+    def _start_exec(self, name: str, address: str, trust: list[str]) -> None:
+        self.processes.start(
+            f"{name}-exec",
+            [
+                command("flower-superexec"),
+                *("--runtime-api-address", address),
+                *trust,
+                *("--superexec-auth-secret-file", str(self._secret(name))),
+            ],
+            {"FLWR_HOME": str(self._home(name))},
+        )
+
+    def _status(self, run_id: int) -> RunStatus | None:
+        begin = time.monotonic()
+        while True:
+            try:
+                with self.control() as control:
+                    return control.run_status(run_id)
+            except SmrfedError:
+                if time.monotonic() - begin > _LOST_SUPERLINK_S:
+                    raise
+                time.sleep(_STATUS_INTERVAL_S)
+
+    def _home(self, name: str) -> Path:
+        return self._work / "flower" / name
+
+    def _secret(self, name: str) -> Path:
+        return self._work / "pki" / f"{name}.secret"
+
+
+def _answers(url: str, trust: ssl.SSLContext) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2.0, context=trust) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+def _too_slow(timeout_s: float, logs: Path) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E554",
+        f"the run did not end within {timeout_s:g} s",
+        remedy=f"read the logs in {logs}; wait longer, or resume later: finished rounds are saved",
+    )

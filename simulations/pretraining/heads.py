@@ -1,0 +1,62 @@
+"""Throw-away heads that teach an encoder morphometry: no diagnosis, only volumes, age and sex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shared_model.smrnet.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class MorphometryTargets:
+    """Standardised targets of B public subjects.
+
+    Attributes:
+        volumes: ``(B, R)`` z-scores of log(region volume / intracranial volume).
+        csf: ``(B, L)`` z-scores of the CSF share of each slice; zero where a slice holds no brain.
+        person: ``(B, 2)`` z-scored age, and sex as -1 or 1.
+    """
+
+    volumes: Tensor
+    csf: Tensor
+    person: Tensor
+
+    def __getitem__(self, rows: Tensor | list[int]) -> MorphometryTargets:
+        return MorphometryTargets(self.volumes[rows], self.csf[rows], self.person[rows])
+
+
+class MorphometryHeads(nn.Module):
+    """Linear read-outs of raw tokens: one per region and slice around a common one, and a pooled one."""
+
+    def __init__(self, scales: int, regions: int, slices: int, features: int) -> None:
+        super().__init__()
+        inputs = scales * features
+        self.region_common = nn.Parameter(torch.randn(inputs) / inputs**0.5)
+        self.region_own = nn.Parameter(torch.zeros(regions, inputs))
+        self.region_bias = nn.Parameter(torch.zeros(regions))
+        self.slice_common = nn.Parameter(torch.randn(inputs) / inputs**0.5)
+        self.slice_own = nn.Parameter(torch.zeros(slices, inputs))
+        self.slice_bias = nn.Parameter(torch.zeros(slices))
+        self.person = nn.Linear(inputs, 2)
+
+    def forward(self, tokens: Tokens) -> MorphometryTargets:
+        """Predict the targets from ``(B, S, R, F)`` and ``(B, S, L, F)`` tokens."""
+        regions = tokens.regions.permute(0, 2, 1, 3).flatten(2)
+        slices = tokens.slices.permute(0, 2, 1, 3).flatten(2)
+        volumes = torch.einsum("brf,rf->br", regions, self.region_common + self.region_own)
+        csf = torch.einsum("blf,lf->bl", slices, self.slice_common + self.slice_own)
+        return MorphometryTargets(
+            volumes + self.region_bias, csf + self.slice_bias, self.person(regions.mean(1))
+        )
+
+
+def morphometry_loss(predicted: MorphometryTargets, truth: MorphometryTargets) -> Tensor:
+    """Mean squared error of the three kinds of target, volumes first in weight."""
+    return (
+        (predicted.volumes - truth.volumes).square().mean()
+        + 0.5 * (predicted.csf - truth.csf).square().mean()
+        + 0.1 * (predicted.person - truth.person).square().mean()
+    )

@@ -1,0 +1,110 @@
+"""Train the public encoder on synthetic anatomy with another random scanner at every look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from shared_model.smrnet.model import SMRNet
+from shared_model.smrnet.tokens import Tokens
+from simulations.pretraining.heads import MorphometryHeads, MorphometryTargets, morphometry_loss
+
+# Draws the model input (1, D, H, W) of one public subject under a fresh random scanner.
+Look = Callable[[int, np.random.Generator], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class PretrainingOptions:
+    """Schedule of the public pretraining; the seed fixes every draw."""
+
+    epochs: int = 12
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    validation_share: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch reached: losses, and the mean correlation of predicted and true volumes."""
+
+    epoch: int
+    training_loss: float
+    validation_loss: float
+    volume_correlation: float
+
+
+def pretrain(
+    model: SMRNet,
+    look: Look,
+    targets: MorphometryTargets,
+    options: PretrainingOptions,
+    observer: Callable[[EpochReport], None],
+) -> None:
+    """Fit ``model.encoder`` to predict morphometry, then fit ``model.standardiser``.
+
+    ``targets`` has one row per public subject; the last ``validation_share`` of them is only
+    watched. The reasoner is not touched: it is the private part.
+    """
+    subjects = len(targets.volumes)
+    train = subjects - max(1, round(subjects * options.validation_share))
+    rng = np.random.default_rng(options.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        heads = _heads_for(model, targets)
+    parameters = [*model.encoder.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    steps = options.epochs * -(-train // options.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, steps)
+    watched = list(range(train, subjects))
+    fixed_looks = [
+        look(subject, np.random.default_rng([options.seed, subject])) for subject in watched
+    ]
+    for epoch in range(options.epochs):
+        order = rng.permutation(train)
+        losses = []
+        for start in range(0, train, options.batch_size):
+            rows = order[start : start + options.batch_size].tolist()
+            batch = torch.from_numpy(np.stack([look(row, rng) for row in rows]))
+            loss = morphometry_loss(heads(model.raw_tokens(batch)), targets[rows])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        predicted = heads(_raw_tokens(model, fixed_looks))
+        truth = targets[watched]
+        observer(
+            EpochReport(
+                epoch + 1,
+                float(np.mean(losses)),
+                morphometry_loss(predicted, truth).item(),
+                _mean_correlation(predicted.volumes, truth.volumes),
+            )
+        )
+    model.standardiser.fit([_raw_tokens(model, [look(row, rng)]) for row in range(subjects)])
+
+
+def _heads_for(model: SMRNet, targets: MorphometryTargets) -> MorphometryHeads:
+    scales, regions, features = model.standardiser.region_mean.shape
+    return MorphometryHeads(scales, regions, targets.csf.shape[1], features)
+
+
+@torch.no_grad()
+def _raw_tokens(model: SMRNet, volumes: list[npt.NDArray[np.float32]]) -> Tokens:
+    return Tokens.cat([model.raw_tokens(torch.from_numpy(volume)[None]) for volume in volumes])
+
+
+def _mean_correlation(predicted: Tensor, truth: Tensor) -> float:
+    p, t = predicted.detach() - predicted.detach().mean(0), truth - truth.mean(0)
+    scale = (p.square().sum(0) * t.square().sum(0)).sqrt().clamp(min=1e-12)
+    return float(((p * t).sum(0) / scale).mean())
