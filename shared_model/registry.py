@@ -152,7 +152,9 @@ def refuse_tracked_state(name: str, model: nn.Module) -> None:
 
     Both couple patients or carry un-noised statistics of patients out with the state.
     """
-    coupled = [n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    coupled = [
+        n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
     tracked = sorted(set(model.state_dict()) - {n for n, _ in model.named_parameters()})
     if coupled or tracked:
         raise SmrfedError(
@@ -211,7 +213,7 @@ def _entry(name: str) -> ModelEntry:
 
 
 def _smrnet_groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
-    # With a frozen encoder its residuals stay at zero with it: cached tokens do not depend on a site.
+    # A frozen encoder keeps its residuals at zero: cached tokens do not depend on the site.
     scope = "reasoner.*" if encoder == "frozen" else "*"
     public = ("encoder.*", "standardiser.*") if encoder == "frozen" else ("standardiser.*",)
     return ParameterGroups(
@@ -222,14 +224,11 @@ def _smrnet_groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
 
 
 def _published_groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
-    if encoder == "frozen":
-        frozen, scope = ("low.*", "high.*"), ""
-    else:
-        frozen, scope = (), "*"
+    if encoder == "frozen":  # all norms are in the two branches
+        return ParameterGroups(frozen=("low.*", "high.*", *INERT))
     return ParameterGroups(
-        frozen=(*frozen, *INERT, *(fixed_parameter_patterns(site_norm, scope) if scope else ())),
-        shared=("*",),
-        site=site_parameter_patterns(site_norm, scope) if scope else (),
+        frozen=(*INERT, *fixed_parameter_patterns(site_norm)),
+        site=site_parameter_patterns(site_norm),
     )
 
 
@@ -237,6 +236,8 @@ register_model("smrnet", ModelEntry(SMRNetConfig, SMRNet, _smrnet_groups))
 register_model(
     "smrnet-published",
     ModelEntry(
-        PublishedConfig, lambda config, labels, adjacency: SMRNetPublished(config), _published_groups
+        PublishedConfig,
+        lambda config, labels, adjacency: SMRNetPublished(config),
+        _published_groups,
     ),
 )

@@ -1,0 +1,1 @@
+"""The site agent: the only process that sees patients, and its door for the courier."""

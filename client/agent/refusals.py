@@ -6,9 +6,9 @@ import re
 
 from shared_model.errors import SmrfedError
 
-# Protocol and agent errors are about messages and the plan; all others may depend on patients (an
-# unreadable scan, a diverged update), so they leave as one number that says only "not this time".
-_MAY_LEAVE = re.compile(r"SMR-E[14]\d\d")
+# Errors of protocol, agent, budget and policy are about messages and plans; others may depend on
+# patients (an unreadable scan, a diverged update) and leave as one number: "not this time".
+_MAY_LEAVE = re.compile(r"SMR-E([14]\d\d|30\d|31\d)")
 _TITLE = "the site's agent declined; the hospital finds the reason in its log"
 _CODE = re.compile(r"(SMR-E\d{3}) ")
 

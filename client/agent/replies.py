@@ -44,22 +44,26 @@ class Question:
 class ReplyStore:
     """The sealed answers of one site, below ``folder``.
 
-    Bounded: the answers of the last ``keep`` rounds of an unfinished run, and only the last answer of
-    a finalised run; of every question ever begun, a claim of some 100 bytes. Not safe for two
+    Bounded: the answers of the last ``keep`` rounds of an unfinished run, and only the last answer
+    of a finalised run; of every question ever begun, a claim of some 100 bytes. Not safe for two
     processes at once: the agent holds the lock of the state folder.
     """
 
     def __init__(self, folder: Path, keep: int = 3) -> None:
         self._folder = folder
         self._keep = keep
-        for leftover in folder.glob(f"*/.*{TEMPORARY}"):
+
+    def remove_leftovers(self) -> None:
+        """Remove what a kill left half written; only for the holder of the state folder's lock."""
+        for leftover in self._folder.glob(f"*/.*{TEMPORARY}"):
             leftover.unlink()
 
     def find(self, question: Question) -> Sealed | None:
         """The stored answer to this question, or ``None`` when it has not been answered yet.
 
         Raises SMR-E403 when the same run, round and kind was asked in other bytes, SMR-E404 when a
-        later round of the run was answered already, and SMR-E407 when the stored answer is damaged.
+        later round of the run was answered or the run finalised, and SMR-E407 when the stored
+        answer is damaged.
         """
         claim = self._path(question, "claim")
         if claim.exists():
@@ -78,11 +82,12 @@ class ReplyStore:
             if reply.exists():
                 return self._read_reply(reply, known)
         newest = self.newest(question.run_id)
-        if newest is not None and question.place < newest:
+        if newest is not None and (question.place < newest or _ORDER[newest[1]] == "finalise"):
             raise SmrfedError(
                 "SMR-E404",
                 f"round {question.round} ({question.kind}) of run {question.run_id} comes too late",
-                expected=f"a round after {newest[0]} ({_ORDER[newest[1]]}), answered already",
+                expected=f"a question after round {newest[0]} ({_ORDER[newest[1]]}), answered "
+                "already; none after finalise",
                 found=f"round {question.round} ({question.kind})",
                 remedy="the coordinator must resume from its last checkpoint, or start a new run",
             )
@@ -120,20 +125,18 @@ class ReplyStore:
         return answered[-1] if answered else None
 
     def runs(self) -> dict[str, tuple[int, Kind]]:
-        """Run -> round and kind of its last answer, for status."""
-        out: dict[str, tuple[int, Kind]] = {}
-        for run in sorted(self._folder.glob("*")):
+        """Run -> round and kind of its last answer; the run that was answered last comes last."""
+        answers = {}
+        for run in self._folder.glob("*"):
             newest = self.newest(run.name)
             if newest is not None:
-                out[run.name] = newest[0], _ORDER[newest[1]]
-        return out
+                written = (run / f"{_stem(*newest)}.reply").stat().st_mtime_ns
+                answers[written, run.name] = newest[0], _ORDER[newest[1]]
+        return {name: answer for (_, name), answer in sorted(answers.items())}
 
     def _answered(self, run_id: str) -> list[tuple[int, int]]:
-        places = []
-        for path in self._run(run_id).glob("*.reply"):
-            if match := _STEM.fullmatch(path.stem):
-                places.append((int(match[1]), 0 if match[2] == "train" else 1))
-        return sorted(places)
+        matches = (_STEM.fullmatch(path.stem) for path in self._run(run_id).glob("*.reply"))
+        return sorted((int(m[1]), 0 if m[2] == "train" else 1) for m in matches if m)
 
     def _run(self, run_id: str) -> Path:
         return self._folder / run_id
@@ -159,7 +162,8 @@ class ReplyStore:
             or digests != bytes.fromhex(instruction_sha256) + hashlib.sha256(content).digest()
         ):
             raise _damaged(path, f"{len(data)} bytes")
-        return Sealed(content[:header], content[header:-SIGNATURE_BYTES], content[-SIGNATURE_BYTES:])
+        end = len(content) - SIGNATURE_BYTES
+        return Sealed(content[:header], content[header:end], content[end:])
 
 
 def _stem(round_number: int, order: int) -> str:

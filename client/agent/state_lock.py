@@ -30,8 +30,7 @@ class StateLock:
                 f"another site agent uses the state folder {state_dir}",
                 expected="one agent per state folder",
                 found=f"process {owner or 'unknown'}",
-                remedy="stop that agent (smrfed-site status names it), or give this one a state_dir "
-                "of its own",
+                remedy="stop that agent, or give this one a state_dir of its own",
             ) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)

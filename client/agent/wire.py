@@ -24,13 +24,11 @@ def to_chunks(message: Sealed) -> Iterator[agent_pb2.Chunk]:
         yield agent_pb2.Chunk(body=message.body[start : start + CHUNK_BYTES])
 
 
-def from_chunks(
-    chunks: Iterable[agent_pb2.Chunk], max_body_bytes: int = MAX_BODY_BYTES
-) -> Sealed:
+def from_chunks(chunks: Iterable[agent_pb2.Chunk], max_body_bytes: int = MAX_BODY_BYTES) -> Sealed:
     """Put a stream of a possibly hostile peer together.
 
-    Raises SMR-E413 (order, or sizes that differ from the announced ones), SMR-E111 or SMR-E112. Never
-    holds more than the announced size, and refuses an announcement above ``max_body_bytes``.
+    Raises SMR-E413 (order, or sizes that differ from the announced ones), SMR-E111 or SMR-E112.
+    Never holds more than the announced size, and refuses one announced above ``max_body_bytes``.
     """
     stream = iter(chunks)
     first = next(stream, None)

@@ -1,0 +1,1 @@
+"""The Flower ClientApp that carries sealed messages to the site agent."""

@@ -1,8 +1,8 @@
 """The courier: a Flower ClientApp that carries sealed bytes to the site agent and back.
 
-Flower starts a new process for every message, so this module imports neither torch nor pydantic: it
-unpacks the envelope, hands it to the agent over the unix socket named by the node configuration, and
-packs the agent's sealed reply. It holds no key, reads no patient, and takes no decision.
+Flower starts a new process for every message, so this module imports neither torch nor pydantic:
+it unpacks the envelope, hands it to the agent over the unix socket named by the node configuration,
+and packs the agent's sealed reply. It holds no key, reads no patient, and takes no decision.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ SOCKET_KEY = "socket"
 
 _log = logging.getLogger("smrfed.courier")
 
-app = ClientApp()
 
-
-@app.query()
 def carry(message: Message, context: Context) -> Message:
     """Hand the instruction in ``message`` to the agent; answer with its reply or with its error.
 
@@ -31,6 +28,10 @@ def carry(message: Message, context: Context) -> Message:
     replaces what a raised exception says by its own words; the whole story stays in the site's log.
     """
     return Message(_answer(message.content, context.node_config.get(SOCKET_KEY)), reply_to=message)
+
+
+app = ClientApp()
+app.query()(carry)
 
 
 def _answer(content: RecordDict, socket: object) -> RecordDict:

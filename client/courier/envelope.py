@@ -1,7 +1,7 @@
 """A sealed message as Flower records: the body as an array, so that Flower cuts it in chunks.
 
 The body travels as an ``Array`` of its own: Flower addresses chunks by content, so the global
-parameters, which are the same bytes for every site, cross the coordinator's wire once. The header and
+parameters, which are the same bytes for every site, are stored once for all of them. The header and
 the signature are small and differ per site; they travel in a ``ConfigRecord``. The same layout is
 written and read by ``server/flower/envelope.py``.
 """
@@ -42,9 +42,7 @@ def unpack(content: RecordDict) -> Sealed:
 
 def pack(message: Sealed) -> RecordDict:
     """The sealed message as records."""
-    body = Array(
-        dtype="uint8", shape=(len(message.body),), stype=_ENCODING, data=message.body
-    )
+    body = Array(dtype="uint8", shape=(len(message.body),), stype=_ENCODING, data=message.body)
     return RecordDict(
         {
             _ENVELOPE: ConfigRecord({"header": message.header, "signature": message.signature}),

@@ -1,0 +1,1 @@
+"""Randomness and accounting of the patient-level guarantee."""

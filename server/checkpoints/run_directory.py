@@ -210,7 +210,8 @@ class RunDirectory:
         """Add the checkpoint of a round, then forget all but the newest rounds.
 
         All files are on disk before the round's folder appears under its name, and the pointer
-        moves last; a crash at any point leaves a state that :meth:`latest` can use. Raises SMR-E534.
+        moves last; a crash at any point leaves a state that :meth:`latest` can use. Raises
+        SMR-E534.
         """
         rounds = self._path / "rounds"
         name = f"{state.round:05d}"
@@ -231,11 +232,11 @@ class RunDirectory:
             sync_folder(rounds)
             replace_durably(self._path / "latest", f"{name}\n".encode())
             (self._path / "stopped.json").unlink(missing_ok=True)
-            for folder in self._round_folders()[KEPT_ROUNDS:]:
-                shutil.rmtree(folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise _cannot_write(rounds / name, error) from None
+        for folder in self._round_folders()[KEPT_ROUNDS:]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def finalised(self) -> RoundRecord | None:
         """Which sites were told the final parameters; none before the end of the run."""

@@ -1,0 +1,1 @@
+"""The coordinator's side of Flower: ServerApp, transport, control, app bundle."""

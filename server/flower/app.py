@@ -7,8 +7,7 @@ from the last checkpoint.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+import time
 from pathlib import Path
 
 from flwr.app import Context
@@ -16,21 +15,18 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.checkpoints.run_directory import RunDirectory
 from server.flower.deployment import Deployment
+from server.flower.event_log import EventLog
 from server.flower.transport import FlowerTransport
 from server.rounds.driver import RoundDriver
-from server.rounds.events import Event
 from shared_model.errors import SmrfedError
 from shared_model.protocol.keys import load_signing_key
 
 RUN_DIR_KEY = "run-dir"
-EVENTS_FILE = "events.jsonl"
-
-app = ServerApp()
+_LOCK_PATIENCE_S = 90.0
 
 
-@app.main()
 def drive(grid: Grid, context: Context) -> None:
-    """Drive the run in the directory that the run configuration names; raises SMR-E556 without it."""
+    """Drive the run in the directory that the run configuration names (SMR-E556 without)."""
     given = context.run_config.get(RUN_DIR_KEY)
     if not isinstance(given, str) or not given:
         raise SmrfedError(
@@ -43,24 +39,26 @@ def drive(grid: Grid, context: Context) -> None:
         )
     run_dir = RunDirectory.open(Path(given))
     deployment = Deployment.load(run_dir.path)
-    RoundDriver(
+    driver = RoundDriver(
         run_dir.plan,
         run_dir,
         FlowerTransport(grid),
         load_signing_key(deployment.coordinator_key),
         deployment.public_keys(run_dir.plan),
-        EventLog(run_dir.path / EVENTS_FILE),
+        EventLog(run_dir.path),
         settings=deployment.driver,
-    ).run()
+    )
+    # The ServerApp of a run that was stopped a moment ago may take a while to notice.
+    deadline = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            driver.run()
+            return
+        except SmrfedError as error:
+            if error.code != "SMR-E533" or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
-class EventLog:
-    """Appends the driver's events to a JSON-lines file that dashboards and progress bars follow."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, event: Event) -> None:
-        """Append one event."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(event)) + "\n")
+app = ServerApp()
+app.main()(drive)

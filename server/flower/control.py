@@ -1,8 +1,8 @@
 """The coordinator's hand on a SuperLink: register node keys, start runs, see how they end.
 
-Flower offers these calls through its command line only; a call per process would cost a second of a
-core each, so this module speaks the same Control API with Flower's own client. The Control API has no
-authentication in Flower's open distribution: it must be reachable from the coordinator's machine
+Flower offers these calls through its command line only; a process per call would cost a second of a
+core each, so this module speaks the same Control API with Flower's own client. The Control API has
+no authentication in Flower's open distribution: it must be reachable from the coordinator's machine
 alone (docs/deployment.md).
 """
 
@@ -81,7 +81,7 @@ class ControlApi:
         self._client.close()
 
     def register_node(self, site: str, public_key: Path) -> int:
-        """Admit the SuperNode that holds the OpenSSH key of ``public_key`` under the site's name."""
+        """Admit the SuperNode that holds the OpenSSH key ``public_key`` as the site's node."""
         key = public_key_to_bytes(load_ssh_public_key(public_key.read_bytes()))
         with self._calling(f"registering the node key of {site!r}"):
             return int(

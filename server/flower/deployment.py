@@ -20,7 +20,7 @@ _FILE = "deployment.toml"
 class Deployment(BaseModel):
     """The coordinator's local settings of one run, beside the run's checkpoints.
 
-    They are in a file and not in Flower's run configuration because Flower sends that to every site.
+    They are in a file because Flower sends its own run configuration to every site.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

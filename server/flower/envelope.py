@@ -33,7 +33,7 @@ def pack(message: Sealed) -> RecordDict:
 
 
 def unpack(content: RecordDict) -> Sealed | Failure:
-    """The site's sealed reply, or the failure that its courier reports; hostile content fails too."""
+    """The site's sealed reply, or the failure that its courier reports or that it is."""
     if _ERROR in content.config_records:
         error = content.config_records[_ERROR]
         code, title = error.get("code"), error.get("title")

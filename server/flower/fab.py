@@ -1,4 +1,4 @@
-"""The app bundle that Flower distributes: written from package data, built, and known by its hash."""
+"""The app bundle that Flower distributes: package data, built, and known by its hash."""
 
 from __future__ import annotations
 

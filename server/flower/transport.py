@@ -32,12 +32,12 @@ class FlowerTransport:
     """Carries sealed messages through a SuperLink to the SuperNode that bears the site's name.
 
     A site is found by the name under which the coordinator registered its node key
-    (``flwr supernode register KEY --name SITE``); that the reply comes from that site is proved by its
-    signature, not by Flower. One reply is in memory at a time, whatever the number of sites.
+    (``flwr supernode register KEY --name SITE``); that the reply comes from that site is proved by
+    its signature, not by Flower. One reply is in memory at a time, whatever the number of sites.
 
-    Flower claims a message once and never delivers it again: a SuperNode that restarts while it holds
-    one would leave the round waiting for its deadline. So a site that came back after a push counts as
-    failed, and the driver sends the instruction again; the agent answers it once.
+    Flower delivers a message once: a SuperNode that restarts while it holds one would leave the
+    round waiting for its deadline. So a site that came back after a push counts as failed, and the
+    driver sends the instruction again; the agent answers it once.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -51,7 +51,7 @@ class FlowerTransport:
 
         Raises SMR-E501 when no online SuperNode bears the site's name, or the SuperLink refuses.
         """
-        node = self._connected(refresh=True).get(site)
+        node = self._connected().get(site) or self._connected(refresh=True).get(site)
         if node is None:
             raise _not_connected(site, f"online SuperNodes: {sorted(self._nodes) or 'none'}")
         flower_message = Message(pack(message), node.id, MessageType.QUERY, ttl=time_to_live_s)
@@ -68,13 +68,13 @@ class FlowerTransport:
         if replies:
             del self._pending[handle]
             return _read(replies.pop(), pending.site)
-        node = self._connected(refresh=False).get(pending.site)
+        node = self._connected().get(pending.site)
         if node is not None and node != pending.node:
             del self._pending[handle]
             return Failure(f"site {pending.site!r} reconnected before it answered")
         return None
 
-    def _connected(self, *, refresh: bool) -> dict[str, _Node]:
+    def _connected(self, *, refresh: bool = False) -> dict[str, _Node]:
         """Online SuperNodes by site name; of two with one name, the one that came last."""
         now = time.monotonic()
         if refresh or now - self._looked_at > _LOOK_AROUND_S:

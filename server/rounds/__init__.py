@@ -1,0 +1,1 @@
+"""The round driver: instructions out, checked replies in, one exact step a round."""

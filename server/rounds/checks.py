@@ -9,6 +9,7 @@ would give the same bytes, so the site is set aside for the round.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from shared_model.plan import PrivacyMode
 from shared_model.protocol.arrays import decode_arrays
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed
+
+_METRIC_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,10 @@ def authenticate(reply: Sealed, question: Question) -> RoundReply:
 
 
 def check_metrics(header: RoundReply, mode: PrivacyMode) -> dict[str, float]:
-    """The metrics of a reply; raises SMR-E514 when the plan's privacy mode allows none."""
+    """The metrics of a reply; raises SMR-E514 when the plan's privacy mode allows none.
+
+    Also when one is not a finite number under a plain name: they go into the history, a JSON file.
+    """
     if mode != "none" and header.metrics:
         raise SmrfedError(
             "SMR-E514",
@@ -81,6 +87,19 @@ def check_metrics(header: RoundReply, mode: PrivacyMode) -> dict[str, float]:
             expected="no metrics: they are not covered by the privacy guarantee",
             found=sorted(header.metrics),
             remedy="tell the site: its agent released un-noised values; it must update smrfed",
+        )
+    strange = [
+        name
+        for name, value in header.metrics.items()
+        if not (math.isfinite(value) and _METRIC_NAME.fullmatch(name))
+    ]
+    if strange:
+        raise SmrfedError(
+            "SMR-E514",
+            f"the reply of {header.site!r} carries metrics that cannot be recorded",
+            expected="finite values; names of up to 64 letters, digits and _ . : / -",
+            found=strange[:5],
+            remedy="check that the site runs the same smrfed version",
         )
     return dict(header.metrics)
 

@@ -184,6 +184,8 @@ class RoundDriver:
             sleep=self._sleep,
         )
         for attempt in range(1, limit + 1):
+            if attempt > 1:
+                self._sleep(self._settings.attempt_pause_s)
             reached = exchange.run(self._plan.federation.round_deadline_s, quorum)
             if reached:
                 break

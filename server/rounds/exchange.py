@@ -94,8 +94,7 @@ class Exchange:
                 break
             self._sleep(self._settings.poll_interval_s)
         for talk in self._undecided():
-            code, reason = talk.problem or ("SMR-E503", f"no answer within {deadline_s:g} s")
-            self._set_aside(talk, code, reason)
+            self._set_aside(talk, *_last_word(talk, deadline_s))
         return self._accepted() >= quorum
 
     @property
@@ -127,8 +126,7 @@ class Exchange:
             handle = self._transport.push(site, talk.question.sealed, max(deadline - now, 1.0))
         except Exception as error:
             talk.problem = _explain(error, site)
-            # Earlier handles may still bring the answer: only a site without any is absent.
-            talk.connected = bool(talk.handles)
+            talk.connected = talk.problem[0] != "SMR-E501"
             talk.next_push = now + self._settings.retry_interval_s
             return
         talk.handles.append(handle)
@@ -147,11 +145,11 @@ class Exchange:
         try:
             answer = self._transport.poll(handle)
         except Exception as error:
-            answer = Failure(": ".join(_explain(error, site)))
+            answer = Failure(" ".join(_explain(error, site)))
         if answer is None:
             return
         if isinstance(answer, Failure):
-            self._failed(talk, handle, "SMR-E504", answer.reason[:500])
+            self._failed(talk, handle, "SMR-E504", _plain(answer.reason))
             return
         try:
             header = authenticate(answer, talk.question)
@@ -176,18 +174,32 @@ class Exchange:
         if talk.failures >= self._settings.failures_per_round:
             self._set_aside(talk, code, reason)
         elif not talk.handles:
-            talk.next_push = self._clock() + self._settings.retry_interval_s
+            pause = self._settings.retry_interval_s * 2 ** (talk.failures - 1)
+            talk.next_push = self._clock() + pause
 
     def _set_aside(self, talk: _Talk, code: str, reason: str) -> None:
         talk.outcome = SiteOutcome(accepted=False, pushes=talk.pushes, code=code, reason=reason)
         self._notify("site_set_aside", talk.question.site, f"{code} {reason}")
 
 
+def _last_word(talk: _Talk, deadline_s: float) -> tuple[str, str]:
+    """Why a site that is still undecided is set aside now."""
+    if talk.problem is not None and not (talk.handles and talk.connected):
+        return talk.problem
+    before = f"; before that: {' '.join(talk.problem)}" if talk.problem else ""
+    return "SMR-E503", f"no answer within {deadline_s:g} s{before}"
+
+
 def _explain(error: Exception, site: str) -> tuple[str, str]:
     """Number and one sentence for whatever went wrong with one site."""
     if isinstance(error, SmrfedError):
         found = "" if error.found is None else f" (found: {str(error.found)[:200]})"
-        return error.code, error.what + found
+        return error.code, _plain(error.what + found)
     # A defect of ours or of the transport must cost one site one round, not everybody the run.
     _log.exception("unexpected error with site %s", site, exc_info=error)
-    return "SMR-E519", f"unexpected {type(error).__name__}: {error}"[:300]
+    return "SMR-E519", _plain(f"unexpected {type(error).__name__}: {error}")
+
+
+def _plain(text: str) -> str:
+    """Words that may be a stranger's, fit for a terminal and a JSON file: printable, bounded."""
+    return "".join(c if c.isprintable() else " " for c in text)[:500]

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class DriverSettings(BaseModel):
-    """The coordinator's own settings; none of them is part of the plan or changes a result's bits.
+    """The coordinator's own settings; they decide who is accepted, and enter no number.
 
     The deadline and the quorum of a round are in the plan (``federation``).
     """
@@ -17,10 +17,13 @@ class DriverSettings(BaseModel):
         default=0.5, ge=0, description="seconds between two looks for replies"
     )
     retry_interval_s: float = Field(
-        default=5.0, ge=0, description="seconds before a failed push is tried again"
+        default=5.0,
+        ge=0,
+        description="seconds before a failed push is tried again; doubled with each failure of a "
+        "site within a round",
     )
     silence_s: float = Field(
-        default=300.0,
+        default=900.0,
         gt=0,
         description="seconds without an answer after which the same bytes are pushed again: a "
         "message that died with a restarted node is never delivered by Flower itself",
@@ -37,6 +40,12 @@ class DriverSettings(BaseModel):
     round_attempts: int = Field(
         default=3, ge=1, description="deadlines that a round without its quorum may take"
     )
+    attempt_pause_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="seconds before the next attempt: an outage at the coordinator fails all sites "
+        "at once, long before the deadline",
+    )
     norm_bound: float | None = Field(
         default=None, gt=0, description="largest L2 norm of a site's whole update; none: unbounded"
     )
@@ -44,4 +53,4 @@ class DriverSettings(BaseModel):
     @classmethod
     def in_process(cls) -> DriverSettings:
         """No waiting: every site answers when it is polled."""
-        return cls(poll_interval_s=0, retry_interval_s=0, absent_grace_s=0)
+        return cls(poll_interval_s=0, retry_interval_s=0, absent_grace_s=0, attempt_pause_s=0)

@@ -46,7 +46,8 @@ class Atlas:
         if self.labels.ndim != 3 or self.labels.dtype != np.int16:
             problem = f"labels are {self.labels.dtype} of shape {self.labels.shape}"
         elif len(set(self.names)) != count or len(self.homologs) != count:
-            problem = f"{count} names, {len(set(self.names))} distinct, {len(self.homologs)} homologs"
+            distinct = len(set(self.names))
+            problem = f"{count} names, {distinct} distinct, {len(self.homologs)} homologs"
         elif self.adjacency.shape != (count, count) or self.adjacency.dtype != np.float32:
             problem = f"adjacency is {self.adjacency.dtype} of shape {self.adjacency.shape}"
         elif not np.array_equal(self.adjacency, self.adjacency.T):
@@ -110,7 +111,7 @@ class Atlas:
                 f"Atlas '{self.name}' is not the one that the plan names.",
                 found=self.sha256,
                 expected=sha256,
-                remedy="Install the atlas files (or the smrfed version) that the plan was made with.",
+                remedy="Install the atlas, or the smrfed version, that the plan was made with.",
             )
 
     def resampled(self, grid: ModelGrid) -> Atlas:
@@ -152,4 +153,4 @@ class Atlas:
         """Millilitres per region ``(R,)``, of this atlas or of labels on a grid like it."""
         image = self.labels if labels is None else labels
         counts = np.bincount(image.ravel(), minlength=self.region_count + 1)[1:]
-        return counts * self.voxel_ml
+        return counts.astype(np.float64) * self.voxel_ml

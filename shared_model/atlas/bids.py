@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
+import zlib
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
 
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.cache import write_atomically
@@ -114,9 +115,10 @@ def _read_table(path: Path) -> dict[int, tuple[str, int | None]]:
 
 def _read_labels(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     try:
-        image = nibabel.as_closest_canonical(nibabel.load(str(path)))
+        stored = nibabel.load(str(path))
+        image = nibabel.as_closest_canonical(stored)
         values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, ImageFileError, zlib.error) as error:
         raise _image_error(path, str(error)) from error
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
@@ -126,8 +128,10 @@ def _read_labels(path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.floa
         raise _image_error(path, f"{values.dtype} values that are not whole and non-negative")
     if values.max() >= 2**20:
         raise _image_error(path, f"a label of {values.max():.0f}")
-    header = image.header
-    if not (int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0):
+    if not isinstance(stored, nibabel.Nifti1Pair):
+        raise _image_error(path, f"a {type(stored).__name__}")
+    codes = [int(stored.header[field]) for field in ("sform_code", "qform_code")]
+    if not any(code > 0 for code in codes):
         raise _image_error(path, "neither sform nor qform: its place in MNI space is unknown")
     affine = np.asarray(image.affine, dtype=np.float64)
     if abs(np.linalg.det(affine[:3, :3])) < 1e-6:

@@ -48,7 +48,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def store_arrays(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     """Keep named arrays in the cache; a cache that cannot be written is no error."""
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))
+    np.savez(buffer, allow_pickle=False, **dict(arrays))
     try:
         write_atomically(cache_dir() / name, buffer.getvalue())
     except OSError:

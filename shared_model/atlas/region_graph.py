@@ -49,15 +49,15 @@ def region_adjacency(
     faces = shared_faces(labels, count)
     weights = np.where(faces >= MINIMAL_FACES, np.log1p(faces), 0.0)
     typical = float(np.median(weights[weights > 0])) if (weights > 0).any() else 1.0
-    for region, homolog in enumerate(homologs):
-        if homolog >= 0 and weights[region, homolog] == 0:
-            weights[region, homolog] = weights[homolog, region] = typical
+    for node, homolog in enumerate(homologs):
+        if homolog >= 0 and weights[node, homolog] == 0:
+            weights[node, homolog] = weights[homolog, node] = typical
     distances = cdist(*(2 * [_centroids(labels, affine, count)]))
     np.fill_diagonal(distances, np.inf)
     for region in np.flatnonzero(~(weights > 0).any(axis=1)):
-        for neighbour in np.argsort(distances[region], kind="stable")[:FALLBACK_NEIGHBOURS]:
-            if np.isfinite(distances[region, neighbour]):
-                weights[region, neighbour] = weights[neighbour, region] = typical
+        nearest = np.argsort(distances[region], kind="stable")[:FALLBACK_NEIGHBOURS]
+        nearest = nearest[np.isfinite(distances[region, nearest])]
+        weights[region, nearest] = weights[nearest, region] = typical
     _bridge_components(weights, distances, typical)
     # Rounded, so that the digest does not hang on the last bit of a platform's logarithm.
     return np.round(weights, 4).astype(np.float32)

@@ -9,6 +9,7 @@ from importlib.resources import files
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
 
 from shared_model.errors import SmrfedError
 
@@ -46,7 +47,7 @@ def load_tissue_maps() -> TissueMaps:
         path = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
         try:
             image = nibabel.load(str(path))
-        except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        except (OSError, ImageFileError) as error:
             raise SmrfedError(
                 "SMR-E623",
                 "The installed nilearn has no MNI152 template of the expected name.",

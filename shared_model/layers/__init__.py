@@ -1,1 +1,1 @@
-
+"""Layers that absorb differences between sites."""

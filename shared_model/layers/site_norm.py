@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 SiteNorm = Literal["off", "shared", "residual", "local"]
 
@@ -48,13 +48,14 @@ class SiteAdaptiveGroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(B, C, *)`` per patient and group of channels."""
-        scale, shift = self.gamma, self.beta
+        scale: Tensor = self.gamma
+        shift: Tensor = self.beta
         if self.site_scale is not None and self.site_shift is not None:
             scale, shift = scale + self.site_scale, shift + self.site_shift
         # Flat and contiguous: torch 2.13 crashes in the channels-last backward of group_norm when
         # the input itself needs no gradient, as cached tokens do.
         flat = x.reshape(x.shape[0], x.shape[1], -1).contiguous()
-        return F.group_norm(flat, self.groups, scale, shift, self.eps).reshape(x.shape)
+        return functional.group_norm(flat, self.groups, scale, shift, self.eps).reshape(x.shape)
 
 
 def site_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-
+"""SMR-Net: multi-resolution tokens, slice attention and graph reasoning over an atlas."""

@@ -17,7 +17,10 @@ class SMRNetConfig(BaseModel):
         default="residual", description="layer A; see shared_model.layers.site_norm"
     )
     width: int = Field(
-        default=16, ge=2, multiple_of=2, description="channels: width/2 in the stem, 2w, 4w, 8w after"
+        default=16,
+        ge=2,
+        multiple_of=2,
+        description="channels: width/2 in the stem, 2w, 4w, 8w after",
     )
     token_features: int | None = Field(
         default=None, ge=2, description="features F of a token; none: twice the width"
@@ -59,5 +62,6 @@ class PublishedConfig(BaseModel):
     site_norm: Literal["off", "shared", "residual", "local"] = Field(
         default="shared", description="layer A; see shared_model.layers.site_norm"
     )
-    width: int = Field(default=64, ge=1, description="channels of the first block")
+    # Below 16 the eight groups hold one channel each, and the published biases have no gradient.
+    width: int = Field(default=64, ge=16, multiple_of=8, description="channels of the first block")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="before the last layer")

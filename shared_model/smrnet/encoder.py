@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared_model.layers.site_norm import SiteAdaptiveGroupNorm, SiteNorm
 
@@ -13,8 +14,9 @@ SCALES = 3
 
 
 def _norm(channels: int, mode: SiteNorm) -> SiteAdaptiveGroupNorm:
-    # Four channels a group: the scale of a channel relative to its group survives.
-    return SiteAdaptiveGroupNorm(channels, groups=max(1, min(8, channels // 4)), mode=mode)
+    # At least four channels a group: the scale of a channel relative to its group survives.
+    groups = next(g for g in range(max(1, min(8, channels // 4)), 0, -1) if channels % g == 0)
+    return SiteAdaptiveGroupNorm(channels, groups, mode)
 
 
 class ConvNorm(nn.Module):
@@ -27,7 +29,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, D, H, W)`` to ``(B, outputs, ceil(D/stride), ...)``."""
-        return F.silu(self.norm(self.conv(x)))
+        return functional.silu(self.norm(self.conv(x)))
 
 
 class Stage(nn.Module):
@@ -55,9 +57,7 @@ class Encoder(nn.Module):
         super().__init__()
         channels = [width // 2, 2 * width, 4 * width, 8 * width]
         self.stem = ConvNorm(1, channels[0], stem_stride, mode)
-        self.stages = nn.ModuleList(
-            Stage(a, b, mode) for a, b in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.stages = nn.ModuleList(Stage(a, b, mode) for a, b in pairwise(channels))
         self.laterals = nn.ModuleList(nn.Linear(c, features, bias=False) for c in channels[1:])
 
     def forward(self, x: Tensor) -> list[Tensor]:

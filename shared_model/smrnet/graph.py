@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from torch_geometric.nn import DenseGCNConv
 
 
@@ -19,9 +18,7 @@ class AtlasEdges(nn.Module):
     def __init__(self, adjacency: Tensor) -> None:
         super().__init__()
         scaled = adjacency / adjacency.max().clamp(min=1e-12)
-        self.register_buffer(
-            "adjacency", scaled.to(torch.get_default_dtype()), persistent=False
-        )
+        self.register_buffer("adjacency", scaled.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, extra: Tensor | None = None) -> Tensor:
         """``(R, R)`` non-negative edge weights, with the learnt ones added where given."""
@@ -29,7 +26,7 @@ class AtlasEdges(nn.Module):
 
 
 class LearnedEdges(nn.Module):
-    """Undirected low-rank edges ``softplus(P P^T - log R)``: one unit of degree per node at start."""
+    """Undirected low-rank edges ``softplus(P P^T - log R)``: a degree of about one at the start."""
 
     def __init__(self, regions: int, rank: int) -> None:
         super().__init__()
@@ -37,7 +34,7 @@ class LearnedEdges(nn.Module):
 
     def forward(self) -> Tensor:
         """``(R, R)`` positive edge weights."""
-        return F.softplus(self.factor @ self.factor.T - math.log(len(self.factor)))
+        return functional.softplus(self.factor @ self.factor.T - math.log(len(self.factor)))
 
 
 class GraphBlock(nn.Module):
@@ -55,8 +52,8 @@ class GraphBlock(nn.Module):
 
     def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
         """``(B, R, G)`` nodes and ``(R, R)`` edges to ``(B, R, G)``."""
-        message = self.conv(F.layer_norm(h, h.shape[-1:]), adjacency)
-        return cast(Tensor, h + F.silu(message))
+        message = self.conv(functional.layer_norm(h, h.shape[-1:]), adjacency)
+        return h + functional.silu(message)
 
 
 class AtlasGraph(nn.Module):
@@ -75,7 +72,7 @@ class AtlasGraph(nn.Module):
     def forward(self, regions: Tensor) -> Tensor:
         """``(B, R, F)`` to ``(B, R, G)``."""
         adjacency = self.edges(None if self.learned is None else self.learned())
-        h = self.embed(regions)
+        h: Tensor = self.embed(regions)
         for block in self.blocks:
             h = block(h, adjacency)
-        return cast(Tensor, h)
+        return h

@@ -30,8 +30,8 @@ class SMRNet(nn.Module):
         labels: ``(D, H, W)`` integer atlas on the model grid, 0 outside the brain, 1..R inside.
         adjacency: ``(R, R)`` non-negative edge weights between the regions.
 
-    Parameter names begin with ``encoder.``, ``standardiser.`` or ``reasoner.``; parameters that stay
-    at a site end in ``.site_scale`` or ``.site_shift``. The model has no tracked buffers.
+    Parameter names begin with ``encoder.``, ``standardiser.`` or ``reasoner.``; site residuals end
+    in ``.site_scale`` or ``.site_shift``. The model has no tracked buffers.
 
     Raises SMR-E603 when labels and adjacency do not describe the same regions.
     """
@@ -43,9 +43,7 @@ class SMRNet(nn.Module):
         _check_atlas(labels, adjacency)
         self.config = config
         strides = [config.stem_stride * 2 ** (s + 1) for s in range(SCALES)]
-        self.encoder = Encoder(
-            config.width, config.features, config.stem_stride, config.site_norm
-        )
+        self.encoder = Encoder(config.width, config.features, config.stem_stride, config.site_norm)
         self.region_pooling = nn.ModuleList(
             RegionPooling(labels, len(adjacency), stride) for stride in strides
         )

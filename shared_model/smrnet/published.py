@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared_model.layers.site_norm import SiteAdaptiveGroupNorm, SiteNorm
 from shared_model.smrnet.config import PublishedConfig
@@ -54,8 +55,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, inputs, H, W)`` to ``(N, outputs, H/2, W/2)``."""
-        x = F.relu(self.norm1(self.conv1(x)))
-        return F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
+        x = functional.relu(self.norm1(self.conv1(x)))
+        return functional.max_pool2d(functional.relu(self.norm2(self.conv2(x))), 2)
 
 
 class Branch(nn.Module):
@@ -64,9 +65,7 @@ class Branch(nn.Module):
     def __init__(self, width: int, mode: SiteNorm) -> None:
         super().__init__()
         channels = [1, width, 2 * width, 4 * width, 8 * width]
-        self.blocks = nn.Sequential(
-            *(ConvBlock(a, b, mode) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(ConvBlock(a, b, mode) for a, b in pairwise(channels)))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, 1, H, W)`` to ``(N, 8 * width)``."""
@@ -94,9 +93,7 @@ class SMRNetPublished(nn.Module):
         )
         self.project = nn.Linear(2 * features, features)
         hidden = features // 4
-        self.attention = nn.Sequential(
-            nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, 1)
-        )
+        self.attention = nn.Sequential(nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.query = nn.Linear(features, features)
         self.key = nn.Linear(features, features)
         self.value = nn.Linear(features, features)
@@ -116,10 +113,10 @@ class SMRNetPublished(nn.Module):
         """Classify ``(B, 32, 1, 128, 128)`` slices."""
         batch, slices = x.shape[:2]
         flat = x.flatten(0, 1)
-        half = F.interpolate(flat, scale_factor=0.5, mode="bilinear", align_corners=False)
+        half = functional.interpolate(flat, scale_factor=0.5, mode="bilinear", align_corners=False)
         both = torch.cat([self.low(half), self.high(flat)], dim=1)
         gate = torch.sigmoid(self.gate(both))
-        fused = self.project(both * gate).unflatten(0, (batch, slices))
+        fused = self.project(both * gate).reshape(batch, slices, -1)
         attention = self.attention(fused).squeeze(-1).softmax(dim=1)
         pooled = torch.einsum("bs,bsf->bf", attention, fused)
         graph = (
@@ -131,7 +128,7 @@ class SMRNetPublished(nn.Module):
             logits=self.classifier(embedding),
             slice_attention=attention,
             slice_graph=graph,
-            gate=gate.unflatten(0, (batch, slices)),
+            gate=gate.reshape(batch, slices, -1),
             embedding=embedding,
         )
 
@@ -143,5 +140,7 @@ def axial_slices(x: Tensor, count: int = SLICES, size: int = SLICE_SIZE) -> Tens
     """
     index = torch.linspace(_EDGE, x.shape[-1] - _EDGE, count, dtype=torch.float64).long()
     chosen = x[:, 0].index_select(3, index.to(x.device)).permute(0, 3, 1, 2)
-    resized = F.interpolate(chosen, size=(size, size), mode="bilinear", align_corners=False)
+    resized = functional.interpolate(
+        chosen, size=(size, size), mode="bilinear", align_corners=False
+    )
     return resized.unsqueeze(2)

@@ -16,7 +16,10 @@ _COMMON_GAIN = 0.5
 
 @dataclass(frozen=True)
 class GraphReadout:
-    """Importance ``(B, R)``, evidence ``(B, R, C)`` in logits, logits ``(B, C)``, pooled ``(B, G)``."""
+    """What the regions say.
+
+    Importance ``(B, R)``, evidence ``(B, R, C)``, logits ``(B, C)`` and pooled nodes ``(B, G)``.
+    """
 
     importance: Tensor
     evidence: Tensor

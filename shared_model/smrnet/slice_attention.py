@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared_model.smrnet.attention import GatedScore
 from shared_model.smrnet.tokens import PLANES
@@ -21,13 +21,11 @@ class SliceAttention(nn.Module):
     get weight zero.
     """
 
-    bias: Tensor
-
     def __init__(
         self, sizes: tuple[int, int, int], valid: Tensor, features: int, hidden: int
     ) -> None:
         super().__init__()
-        self.sizes = sizes
+        self.sizes = list(sizes)
         self.score = GatedScore(features, hidden, queries=len(PLANES))
         # Only slices with brain have a prior: elsewhere its gradient would be zero for ever.
         self.prior = nn.Parameter(torch.zeros(int(valid.sum())))
@@ -40,7 +38,10 @@ class SliceAttention(nn.Module):
         embeddings = []
         attention: dict[str, Tensor] = {}
         for plane, part, tokens in zip(
-            PLANES, scores.split(self.sizes, 1), slices.split(self.sizes, 1), strict=True
+            PLANES,
+            torch.split(scores, self.sizes, 1),
+            torch.split(slices, self.sizes, 1),
+            strict=True,
         ):
             attention[plane] = part.softmax(dim=1)
             embeddings.append(torch.einsum("bl,blf->bf", attention[plane], tokens))
@@ -76,5 +77,5 @@ def attention_volume(
     """
     volume = torch.einsum("bd,bh,bw->bdhw", *(attention[plane] for plane in PLANES))
     if shape is not None:
-        volume = F.interpolate(volume[:, None], size=shape, mode="trilinear")[:, 0]
+        volume = functional.interpolate(volume[:, None], size=shape, mode="trilinear")[:, 0]
     return volume / volume.amax(dim=(1, 2, 3), keepdim=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 Plane = Literal["sagittal", "coronal", "axial"]
 PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")
@@ -109,7 +109,7 @@ class SlicePooling(nn.Module):
             matrix = matrix * (coarse_mass > 0) * (fine_mass > 0)[:, None]
             matrix = matrix / matrix.sum(1, keepdim=True).clamp(min=1e-12)
             blocks.append(matrix / coarse_mass.clamp(min=1e-12))
-        self.register_buffer("interpolation", torch.block_diag(*blocks), persistent=False)
+        self.register_buffer("interpolation", _block_diagonal(blocks), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, D_s, H_s, W_s)`` to ``(B, L, C)``."""
@@ -123,8 +123,12 @@ def brain_fraction(labels: Tensor, stride: int) -> Tensor:
     """Share of every coarse cell that any region covers: ``(D_s, H_s, W_s)`` in [0, 1]."""
     mask = (labels > 0).to(torch.get_default_dtype())
     padding = [(-size) % stride for size in labels.shape]
-    mask = F.pad(mask, (0, padding[2], 0, padding[1], 0, padding[0]))
-    return F.avg_pool3d(mask[None, None], stride)[0, 0]
+    mask = functional.pad(mask, (0, padding[2], 0, padding[1], 0, padding[0]))
+    return functional.avg_pool3d(mask[None, None], stride)[0, 0]
+
+
+def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
+    return cast(Tensor, torch.block_diag(*blocks))  # type: ignore[no-untyped-call]
 
 
 def plane_sizes(labels: Tensor, stride: int) -> tuple[int, int, int]:

@@ -1,0 +1,1 @@
+"""A synthetic multi-site T1 cohort with known truth."""

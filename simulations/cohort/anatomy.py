@@ -131,7 +131,7 @@ def measure(
     """Millilitres per region ``(R,)``, and of everything inside the skull, by counting voxels."""
     count = head.template.atlas.region_count
     regions = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return regions * voxel_mm3 / 1000.0, float(brain.sum()) * voxel_mm3 / 1000.0
+    return regions.astype(np.float64) * voxel_mm3 / 1000.0, float(brain.sum()) * voxel_mm3 / 1000.0
 
 
 def _pose(subject: Subject, visit: Visit) -> npt.NDArray[np.float64]:
@@ -156,7 +156,7 @@ def _pose(subject: Subject, visit: Visit) -> npt.NDArray[np.float64]:
     forward = np.eye(4)
     forward[:3, :3] = rotation @ np.diag(scale)
     forward[:3, 3] = centre + shift - forward[:3, :3] @ centre
-    return np.linalg.inv(forward)
+    return np.linalg.inv(forward).astype(np.float64)
 
 
 def _texture(

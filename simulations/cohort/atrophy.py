@@ -50,7 +50,7 @@ def log_volume_change(
             for n in names
         ]
     )
-    change = coefficients(names, effect.alpha) * visit.coarse * sided
+    change: npt.NDArray[np.float64] = coefficients(names, effect.alpha) * visit.coarse * sided
     change += coefficients(names, effect.beta) * (visit.age - _REFERENCE_AGE) / 10
     change += individual
     if effect.pair > 0:

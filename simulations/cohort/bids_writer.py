@@ -20,6 +20,8 @@ from simulations.cohort.subject import Subject, Visit
 from simulations.cohort.template import Image
 
 BIDS_VERSION = "1.10.0"
+# Bytes of a NIfTI-1 header with an empty extension.
+_DATA_OFFSET = 352
 
 
 def native_grid(site: SiteSpec) -> tuple[npt.NDArray[np.float64], tuple[int, int, int]]:
@@ -65,11 +67,12 @@ def encode_nifti(scan: Image, affine: npt.NDArray[np.float64], orientation: str)
     image.set_sform(stored_affine, 4)
     image.set_qform(stored_affine, 4)
     # Voxels are integers already; nibabel would scale an array with a slope a second time.
-    plain = io.BytesIO()
-    image.header.write_to(plain)
-    plain.write(b"\0\0\0\0")
-    plain.write(np.asarray(image.dataobj, dtype="<i2").tobytes(order="F"))
-    return gzip.compress(plain.getvalue(), compresslevel=4, mtime=0)
+    image.header.set_data_offset(_DATA_OFFSET)
+    header = io.BytesIO()
+    image.header.write_to(header)
+    voxels = np.asarray(image.dataobj, dtype="<i2").tobytes(order="F")
+    plain = header.getvalue().ljust(_DATA_OFFSET, b"\0") + voxels
+    return gzip.compress(plain, compresslevel=4, mtime=0)
 
 
 def scan_path(archive: Path, subject: Subject, visit: Visit) -> Path:
@@ -87,7 +90,7 @@ def write_sessions(archive: Path, subject: Subject) -> None:
 
 
 def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject]) -> None:
-    """``dataset_description.json``, ``README``, ``participants.tsv`` and the column dictionaries."""
+    """``dataset_description.json``, ``README``, ``participants.tsv`` and its columns' meaning."""
     _write_json(
         archive / "dataset_description.json",
         {
@@ -100,7 +103,7 @@ def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject
     )
     write_atomically(
         archive / "README",
-        b"Synthetic T1-weighted images: deformations of the MNI152 template (see NOTICE of smrfed).\n"
+        b"Synthetic T1-weighted images: deformed MNI152 template (see the NOTICE of smrfed).\n"
         b"Skull-stripped, linearly registered to MNI152. No person was scanned.\n",
     )
     _write_json(archive / "T1w.json", {"SkullStripped": True, "Modality": "MR"})

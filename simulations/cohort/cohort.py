@@ -13,9 +13,9 @@ from pathlib import Path
 from shared_model.atlas.bids import save_dseg
 from shared_model.atlas.cache import write_atomically
 from shared_model.errors import SmrfedError
+from simulations.cohort.atrophy import coefficients
 from simulations.cohort.bids_writer import write_archive_head, write_tsv
 from simulations.cohort.generate import truth_path, write_anatomy, write_patient
-from simulations.cohort.atrophy import coefficients
 from simulations.cohort.spec import CohortSpec
 from simulations.cohort.subject import Subject, draw_subject
 from simulations.cohort.template import load_template

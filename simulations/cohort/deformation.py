@@ -22,7 +22,10 @@ _NODES = np.stack(
 def _squared_frequency() -> npt.NDArray[np.float64]:
     """``k^2`` in 1/mm^2 of each cosine mode of the field."""
     axes = [(np.pi * np.arange(n) / (n * FIELD_SPACING_MM)) ** 2 for n in FIELD_SHAPE]
-    return axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
+    total: npt.NDArray[np.float64] = (
+        axes[0][:, None, None] + axes[1][None, :, None] + axes[2][None, None, :]
+    )
+    return total
 
 
 def smooth_noise(
@@ -45,7 +48,8 @@ def smooth_noise(
         power[0, 0, 0] = 0.0
         spectrum += deviation**2 * power / power.sum() * power.size
     shaped = rng.standard_normal((components, *FIELD_SHAPE), dtype=np.float32) * np.sqrt(spectrum)
-    return idctn(shaped, axes=(1, 2, 3), norm="ortho").astype(np.float32)
+    field: Field = idctn(shaped, axes=(1, 2, 3), norm="ortho").astype(np.float32)
+    return field
 
 
 def potential_flow(divergence: npt.NDArray[np.floating]) -> Field:
@@ -82,15 +86,17 @@ def exponential(velocity: Field) -> Field:
 def compose(outer: Field, inner: Field) -> Field:
     """Displacement of ``x -> outer(inner(x))``, both given and returned in mm."""
     where = _NODES + inner / np.float32(FIELD_SPACING_MM)
-    return inner + np.stack(
+    moved: Field = inner + np.stack(
         [map_coordinates(part, where, order=1, mode="nearest") for part in outer]
     )
+    return moved
 
 
 def jacobian_determinant(displacement: Field) -> npt.NDArray[np.float64]:
-    """``det(I + grad u)`` at the nodes, ``FIELD_SHAPE``; positive where the map keeps orientation."""
+    """``det(I + grad u)`` at the nodes, ``FIELD_SHAPE``; positive where nothing folds."""
     gradient = np.stack(
         [np.stack(np.gradient(part.astype(np.float64), FIELD_SPACING_MM)) for part in displacement]
     )
     matrix = np.moveaxis(gradient, (0, 1), (-2, -1)) + np.eye(3)
-    return np.linalg.det(matrix)
+    determinant: npt.NDArray[np.float64] = np.linalg.det(matrix)
+    return determinant

@@ -61,7 +61,7 @@ def scanner_of(subject: Subject) -> ScannerModel:
 
 
 def write_patient(subject: Subject, archive: Path, truth: Path) -> None:
-    """Write a patient's images and session table, and last the truth file that marks it complete."""
+    """Write a patient's images and session table, and last the truth file: it marks the end."""
     visits = []
     for visit in subject.visits:
         scan = acquire(subject, visit)

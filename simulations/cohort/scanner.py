@@ -34,6 +34,8 @@ def apply_scanner(
         ``(X, Y, Z)`` float32, white matter near ``scanner.scale``.
     """
     head = volume > 0
+    if not head.any():
+        return np.zeros(volume.shape, dtype=np.float32)
     box = _bounding_box(head)
     part, mask = np.asarray(volume[box], dtype=np.float32), head[box]
     image = tissue_curve(part, scanner)
@@ -67,7 +69,8 @@ def tissue_curve(volume: Image, scanner: ScannerModel) -> Image:
     table = np.interp(levels, knots, values) ** scanner.gamma
     # A table look-up: ten times faster than interpolating every voxel.
     index = np.rint(np.clip(volume, 0, 1.2) * (480 / 1.2)).astype(np.intp)
-    return table.astype(np.float32)[index]
+    image: Image = table.astype(np.float32)[index]
+    return image
 
 
 def bias_field(shape: tuple[int, ...], scanner: ScannerModel, rng: np.random.Generator) -> Image:
@@ -81,7 +84,7 @@ def bias_field(shape: tuple[int, ...], scanner: ScannerModel, rng: np.random.Gen
     modes[0, 0, 0] = 0.0
     field = np.einsum("abc,xa->xbc", modes, basis[0])
     field = np.einsum("xbc,yb->xyc", field, basis[1])
-    smooth = np.einsum("xyc,zc->xyz", field, basis[2]).astype(np.float32)
+    smooth: Image = np.einsum("xyc,zc->xyz", field, basis[2]).astype(np.float32)
     smooth *= np.float32(scanner.bias / max(float(smooth.std()), 1e-6))
     for axis, slope in enumerate(scanner.coil):
         line = slope * np.linspace(-1, 1, shape[axis])
@@ -123,5 +126,5 @@ def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
     sides = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 0))
+        sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
     return tuple(sides)

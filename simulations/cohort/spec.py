@@ -129,8 +129,9 @@ class EffectSpec(_Part):
     pair: float = Field(
         default=0.0,
         ge=0,
-        description="log volume moved up or down in {supramarginal, angular} and in {frontal_middle, "
-        "frontal_superior}: the same way in AD, opposite ways in CN, so that only the product tells",
+        description="log volume moved up or down in {supramarginal, angular} and in "
+        "{frontal_middle, frontal_superior}: the same way in AD, opposite ways in CN, so that "
+        "only the product tells",
     )
     progression_per_year: float = Field(default=0.06, ge=0, description="severity, MCI and AD")
 

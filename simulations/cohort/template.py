@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,7 @@ def _build(
     gm: npt.NDArray[np.uint8],
     origin_mm: npt.NDArray[np.float64],
     atlas: Atlas,
-) -> dict[str, npt.NDArray[np.generic]]:
+) -> dict[str, npt.NDArray[Any]]:
     brain = binary_fill_holes(t1 > _BRAIN_GREY)
     grey = np.interp(t1, *_GREYS).astype(np.float32)
     grey += _SHARPEN * (grey - gaussian_filter(grey, _SHARPEN_SIGMA_MM))

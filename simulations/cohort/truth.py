@@ -76,22 +76,22 @@ class TruthTable:
 
 def write_truth_table(truth: Path, subjects: Sequence[Subject], regions: Sequence[str]) -> None:
     """Gather the patients' truth files into ``volumes.tsv``, one row per visit."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for subject in subjects:
         content = json.loads(truth_path(truth, subject).read_text("utf-8"))
-        for visit in content["visits"]:
-            rows.append(
-                (
-                    content["participant_id"],
-                    f"ses-{visit['session']}",
-                    content["site"],
-                    content["diagnosis"],
-                    f"{visit['age']:.1f}",
-                    content["sex"],
-                    *(str(visit[key]) for key in ("severity", "coarse", "fine", "icv_ml")),
-                    *(f"{ml:.4f}" for ml in visit["region_ml"]),
-                )
+        rows.extend(
+            (
+                content["participant_id"],
+                f"ses-{visit['session']}",
+                content["site"],
+                content["diagnosis"],
+                f"{visit['age']:.1f}",
+                content["sex"],
+                *(str(visit[key]) for key in ("severity", "coarse", "fine", "icv_ml")),
+                *(f"{ml:.4f}" for ml in visit["region_ml"]),
             )
+            for visit in content["visits"]
+        )
     write_tsv(truth / TABLE, (*_COLUMNS, *regions), rows)
 
 

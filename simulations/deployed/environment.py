@@ -10,9 +10,9 @@ from pathlib import Path
 def offline_environment(flower_home: Path) -> dict[str, str]:
     """Variables for one Flower process with a home of its own.
 
-    Telemetry, update checks and dependency installation at run time are off; proxies are bypassed for
-    loopback; the commands of this Python environment come first on the path, because a SuperExec
-    starts ``flwr-serverapp`` and ``flwr-clientapp`` by name.
+    Telemetry, update checks and dependency installation at run time are off; proxies are bypassed
+    for loopback; the commands of this Python environment come first on the path, because a
+    SuperExec starts ``flwr-serverapp`` and ``flwr-clientapp`` by name.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {

@@ -15,15 +15,16 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from server.checkpoints.run_directory import RunDirectory
-from server.flower.app import EVENTS_FILE
 from server.flower.control import ControlApi, RunStatus
+from server.flower.event_log import EventFollower
 from server.flower.fab import write_app_bundle
+from server.rounds.events import Observer
 from shared_model.errors import SmrfedError
 from simulations.deployed.environment import command, offline_environment
 from simulations.deployed.pki import create_node_key, create_secret, issue_server_certificate
@@ -50,20 +51,18 @@ class DeployedSite:
 
 
 class DeployedFederation:
-    """Real Flower processes for one run directory; a context manager that leaves none behind.
+    """Real Flower processes of a coordinator and its sites; a context manager that leaves none.
 
-    Entering starts everything and waits until every site is connected; :meth:`run` submits the run
-    and waits for its end; :meth:`resume` does so again after a failure. The run directory holds a
-    ``deployment.toml``. Start-up raises SMR-E553 or SMR-E554 with the end of the log that matters.
+    Entering starts everything and waits until every site is connected; :meth:`run` drives a run
+    directory to its end, and :meth:`resume` does so again after a failure. Entering raises SMR-E553
+    or SMR-E554 with the end of the log that matters.
 
     Args:
-        run_dir: a directory made by :meth:`RunDirectory.create`.
         sites: the sites that take part.
         work: folder for keys, logs and Flower's state; made when missing.
     """
 
-    def __init__(self, run_dir: Path, sites: Sequence[DeployedSite], work: Path) -> None:
-        self._run_dir = run_dir.resolve()
+    def __init__(self, sites: Sequence[DeployedSite], work: Path) -> None:
         self._sites = tuple(sites)
         self._work = work.resolve()
         self.processes = ProcessSet(self._work / "logs", offline_environment(self._home("cli")))
@@ -88,8 +87,7 @@ class DeployedFederation:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            # SuperNodes sign off at the SuperLink, so they go first; a SuperLink that is gone already
-            # would keep them from coming back for a minute.
+            # SuperNodes sign off at the SuperLink, so they go first.
             names = [site.name for site in self._sites]
             self.processes.stop([f"{name}-exec" for name in names])
             self.processes.stop([f"{name}-node" for name in names])
@@ -111,28 +109,29 @@ class DeployedFederation:
         """A new connection to the SuperLink's Control API."""
         return ControlApi(self.address, self.authority)
 
-    def submit(self) -> None:
-        """Start a Flower run on the run directory; an unfinished one of ours is stopped first."""
-        with self.control() as control:
-            if self._run_id is not None and not control.run_status(self._run_id).finished:
-                control.stop_run(self._run_id)
-            self._run_id = control.start_run(self._bundle, self._run_dir)
+    def run(
+        self, run_dir: Path, timeout_s: float, observer: Observer | None = None
+    ) -> RunDirectory:
+        """Drive a run directory, new or half-done, to its end; it then holds the final parameters.
 
-    def wait(self, timeout_s: float, on_event: Callable[[str], None] | None = None) -> None:
-        """Wait for the end of the submitted run, handing every new line of the event log on.
-
-        Raises SMR-E557 when the run fails, SMR-E554 when it takes longer than ``timeout_s`` seconds,
-        SMR-E550 when the SuperLink stays away for a minute.
+        The directory comes from :meth:`RunDirectory.create` and holds a ``deployment.toml``.
+        ``observer`` is called with the driver's events, as if the driver ran in this process.
+        Raises SMR-E557 when the run fails, SMR-E554 when it takes longer than ``timeout_s``
+        seconds, SMR-E550 when the SuperLink stays away for a minute.
         """
-        if self._run_id is None:
-            raise RuntimeError("submit a run first")
-        status: RunStatus | None = None
+        events = EventFollower(run_dir)
+        run_id = self.submit(run_dir)
         deadline = time.monotonic() + timeout_s
-        while status is None or not status.finished:
+        while True:
+            status = self._status(run_id)
+            for event in events.new():
+                if observer is not None:
+                    observer(event)
+            if status.finished:
+                break
             if time.monotonic() > deadline:
                 raise _too_slow(timeout_s, self._work / "logs")
             time.sleep(_STATUS_INTERVAL_S)
-            status = self._status(self._run_id)
         if not status.completed:
             raise SmrfedError(
                 "SMR-E557",
@@ -140,15 +139,19 @@ class DeployedFederation:
                 found=f"{status.sub_status}: {status.details}",
                 remedy=f"settle the cause, then resume; logs are in {self._work / 'logs'}",
             )
-
-    def run(self, timeout_s: float) -> RunDirectory:
-        """Submit the run, wait for its end, and open its directory with the final parameters."""
-        self.submit()
-        self.wait(timeout_s)
-        return RunDirectory.open(self._run_dir)
+        return RunDirectory.open(run_dir)
 
     # A Flower run cannot go on; a new one on the same directory does.
     resume = run
+
+    def submit(self, run_dir: Path) -> int:
+        """Start a Flower run on a run directory; :meth:`run` also waits for its end."""
+        with self.control() as control:
+            # Flower may take a minute to see that a ServerApp was killed; we need not wait for it.
+            if self._run_id is not None and not control.run_status(self._run_id).finished:
+                control.stop_run(self._run_id)
+            self._run_id = control.start_run(self._bundle, run_dir)
+            return self._run_id
 
     def start_superlink(self) -> None:
         """Start the SuperLink (again, on the same port and database) and wait until it answers."""
@@ -232,7 +235,7 @@ class DeployedFederation:
             {"FLWR_HOME": str(self._home(name))},
         )
 
-    def _status(self, run_id: int) -> RunStatus | None:
+    def _status(self, run_id: int) -> RunStatus:
         begin = time.monotonic()
         while True:
             try:

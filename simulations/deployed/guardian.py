@@ -1,9 +1,9 @@
 """Kills registered process groups when its standard input closes, however its parent ended.
 
-Run as a script by :mod:`simulations.deployed.processes`; imports nothing of ours, so that it starts in
-milliseconds. Each line of input is ``+PGID`` (guard this group) or ``-PGID`` (it is gone). The end of
-the input means that the parent is gone, be it by ``kill -9``: every group still guarded is terminated,
-and killed three seconds later.
+Run as a script by :mod:`simulations.deployed.processes`; imports nothing of ours, so that it starts
+in milliseconds. Each line of input is ``+PGID`` (guard this group) or ``-PGID`` (it is gone). The
+end of the input means that the parent is gone, be it by ``kill -9``: every group still guarded is
+terminated, and killed three seconds later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keys and certificates of a federation on one machine: TLS authority, node keys, secrets.
 
-For loopback only: the authority's key lies unencrypted beside the certificate, as a demonstration and
-a test need it. A real coordinator follows docs/deployment.md.
+For loopback only: nobody keeps the authority's key, and the server's lies unencrypted in the work
+folder, as a demonstration and a test need it. A real coordinator follows docs/deployment.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ServerCertificate:
 
 
 def issue_server_certificate(directory: Path) -> ServerCertificate:
-    """Make an authority and a certificate for ``localhost`` and ``127.0.0.1``, valid for 30 days."""
+    """Make an authority and a certificate for loopback addresses, valid for 30 days."""
     directory.mkdir(parents=True, exist_ok=True)
     authority_key = ec.generate_private_key(ec.SECP384R1())
     authority_name = _name("smrfed loopback authority")

@@ -48,18 +48,6 @@ class Child:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])
 
-    def wait(self, timeout_s: float) -> int:
-        """Exit status of a process that ends by itself; raises SMR-E552 when it does not in time."""
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise SmrfedError(
-                "SMR-E552",
-                f"process {self.name!r} did not end within {timeout_s:g} s",
-                found=self.log_tail() or "an empty log",
-                remedy=f"read {self.log}",
-            ) from None
-
     def kill(self) -> None:
         """``kill -9`` on the process alone, as a crash or a power cut would: for tests."""
         with contextlib.suppress(ProcessLookupError):
@@ -163,8 +151,8 @@ class ProcessSet:
     ) -> None:
         """Wait for a condition, at most ``timeout_s`` seconds.
 
-        Raises SMR-E553 when one of the processes named in ``needs`` ends meanwhile, and SMR-E554 when
-        the time is up; both show the end of a log.
+        Raises SMR-E553 when one of the processes named in ``needs`` ends meanwhile, and SMR-E554
+        when the time is up; both show the end of a log.
         """
         deadline = time.monotonic() + timeout_s
         while not ready():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from simulations.report.evidence import Decision, decide
 from simulations.report.results import (
     SEEN,
     UNSEEN,
@@ -42,7 +43,7 @@ class Contrast:
         evidence: the numbers in words.
     """
 
-    verdict: Literal["shown", "not shown", "against"]
+    verdict: Decision
     evidence: str
 
 
@@ -73,7 +74,7 @@ def contrast(report: FederationReport, arm: Arm, reference: Arm, where: str) -> 
             f"{points(paired.difference)} percentage points, 95\u202f% interval "
             f"{points_interval(paired.low, paired.high)}"
         )
-        return Contrast(_sign(paired.low, paired.high), evidence)
+        return Contrast(decide(paired.low, paired.high), evidence)
     ours, theirs = arm.scores.get(where), reference.scores.get(where)
     if ours is None or theirs is None:
         return None
@@ -81,11 +82,7 @@ def contrast(report: FederationReport, arm: Arm, reference: Arm, where: str) -> 
         f"{percent(ours.balanced_accuracy)} ({interval(ours.low, ours.high)}) against "
         f"{percent(theirs.balanced_accuracy)} ({interval(theirs.low, theirs.high)})"
     )
-    return Contrast(_sign(ours.low - theirs.high, ours.high - theirs.low), evidence)
-
-
-def _sign(low: float, high: float) -> Literal["shown", "not shown", "against"]:
-    return "shown" if low > 0 else "against" if high < 0 else "not shown"
+    return Contrast(decide(ours.low - theirs.high, ours.high - theirs.low), evidence)
 
 
 def _reversed(comparison: Comparison | None) -> Comparison | None:
@@ -117,11 +114,13 @@ def _discrimination(report: FederationReport, where: str) -> Statement | None:
         f"{interval(score.low, score.high)}, {score.n} test patients; guessing gives "
         f"{percent(report.chance)})."
     )
-    if score.low > report.chance:
-        return Statement("shown", f"{fact} That is better than guessing.")
-    if score.high < report.chance:
-        return Statement("against", f"{fact} That is worse than guessing.")
-    return Statement("not shown", f"{fact} That it is better than guessing is not shown.")
+    verdict = decide(score.low, score.high, report.chance)
+    ending = {
+        "shown": "That is better than guessing.",
+        "against": "That is worse than guessing.",
+        "not shown": "That it is better than guessing is not shown.",
+    }[verdict]
+    return Statement(verdict, f"{fact} {ending}")
 
 
 def _gain_over_alone(report: FederationReport) -> Statement | None:
@@ -208,14 +207,16 @@ def _privacy(report: FederationReport) -> Statement:
         )
     most = max(site.spent_epsilon for site in spent)
     deltas = {site.delta for site in spent}
-    delta = f"δ = {significant(max(deltas))}" if len(deltas) == 1 else f"δ ≤ {max(deltas):.3g}"
+    sign = "=" if len(deltas) == 1 else "≤"
+    delta = f"δ\u00a0{sign}\u00a0{significant(max(deltas))}"
     over = [site.site for site in spent if site.spent_epsilon > site.budget_epsilon]
     if over:
         return Statement("warning", f"The privacy budget was exceeded at {listed(over)}.")
     return Statement(
         "stated",
-        f"Every patient is protected by differential privacy: no hospital spent more than "
-        f"ε = {most:.2f} at {delta}, within its budget; all scans of a patient count as one.",
+        f"Every training patient is protected by differential privacy: no hospital spent more "
+        f"than ε\u00a0=\u00a0{most:.2f} at {delta}, within its budget; all scans of a patient "
+        "count as one.",
     )
 
 
@@ -230,7 +231,7 @@ def _control(report: FederationReport) -> Statement | None:
         f"{percent(score.balanced_accuracy)} ({interval(score.low, score.high)}; guessing "
         f"{percent(report.chance)})"
     )
-    if score.low > report.chance:
+    if decide(score.low, score.high, report.chance) == "shown":
         return Statement("warning", f"{text}: better than guessing, so look for a leak of labels.")
     return Statement("stated", f"{text}: not better than guessing, as it should be.")
 
@@ -240,14 +241,18 @@ def _explanation(report: FederationReport) -> Statement | None:
     if ratio is None:
         return None
     text = (
-        f"The regions that drove this model's output lie on truly changed tissue "
-        f"{significant(ratio.value)} times as often as chance{ratio_interval(ratio)}."
+        "The regions that drove this model's output: truly atrophied ones got "
+        f"{significant(ratio.value)} times the weight that chance gives them{ratio_interval(ratio)}."
     )
-    if ratio.low is not None and ratio.low > 1:
-        return Statement("shown", text)
-    if ratio.high is not None and ratio.high < 1:
-        return Statement("against", f"{text} That is less than chance.")
-    return Statement("not shown", f"{text} That this is more than chance is not shown.")
+    verdict: Decision = "not shown"
+    if ratio.low is not None and ratio.high is not None:
+        verdict = decide(ratio.low, ratio.high, 1.0)
+    ending = {
+        "shown": "",
+        "against": " That is less than chance.",
+        "not shown": " That this is more than chance is not shown.",
+    }[verdict]
+    return Statement(verdict, text + ending)
 
 
 def ratio_interval(ratio: Ratio) -> str:

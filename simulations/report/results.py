@@ -352,6 +352,10 @@ class FederationReport(_Record):
         present |= {spent.site for spent in self.privacy}
         if present - sites:
             raise ValueError(f"sites outside the cohort: {sorted(present - sites)}")
+        for group in groups:
+            sizes = {arm.scores[group].n for arm in self.arms if group in arm.scores}
+            if len(sizes) > 1:
+                raise ValueError(f"the arms have different test patients at {group!r}: {sizes}")
         classes = len(self.labels)
         for arm in self.arms:
             for where, score in arm.scores.items():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(fraction: float) -> str:
@@ -27,8 +30,23 @@ def points_interval(low: float, high: float) -> str:
 
 
 def significant(value: float) -> str:
-    """Up to three significant digits, without a trailing zero: ``7.98``, ``0.5``, ``1e-05``."""
-    return f"{value:.3g}"
+    """Up to three significant digits, without a trailing zero: ``7.98``, ``0.5``, ``10⁻⁵``."""
+    text = f"{value:.3g}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    power = "10" + str(int(exponent)).translate(_RAISED)
+    return power if mantissa == "1" else f"{mantissa} × {power}"
+
+
+def moment(created: str) -> str:
+    """ISO 8601 time as ``2 March 2026, 10:15 UTC``; text that is no time stays as it is."""
+    try:
+        at = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    zone = f" {at.tzname()}" if at.tzinfo is not None else ""
+    return f"{at.day} {at:%B %Y, %H:%M}{zone}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -35,9 +35,7 @@ def test_metrics_equal_scikit_learn(seed: int, ties: bool) -> None:
     assert metrics.sensitivities(y, p) == pytest.approx(
         reference.recall_score(y, predicted, average=None)
     )
-    specificity = [
-        reference.recall_score(y != c, predicted != c) for c in range(3)
-    ]
+    specificity = [reference.recall_score(y != c, predicted != c) for c in range(3)]
     assert metrics.specificities(y, p) == pytest.approx(specificity)
     assert metrics.macro_auc(y, p) == pytest.approx(
         reference.roc_auc_score(y, p, multi_class="ovr")

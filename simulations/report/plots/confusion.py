@@ -27,7 +27,7 @@ def confusion_matrix(score: Score, labels: tuple[str, ...], title: str) -> Figur
                 va="center",
                 size=9,
                 weight="bold" if row == column else "normal",
-                color="white" if share[row, column] > 0.6 else INK,
+                color="white" if share[row, column] > 0.7 else INK,
             )
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)

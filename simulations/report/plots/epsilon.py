@@ -20,9 +20,7 @@ def epsilon_spent(report: FederationReport) -> Figure | None:
         rows,
         [s.spent_epsilon for s in report.privacy],
         0.62,
-        color=[
-            VERMILLION if s.spent_epsilon > s.budget_epsilon else BLUE for s in report.privacy
-        ],
+        color=[VERMILLION if s.spent_epsilon > s.budget_epsilon else BLUE for s in report.privacy],
     )
     for y, site in enumerate(report.privacy):
         axes.vlines(site.budget_epsilon, y - 0.36, y + 0.36, color=INK, linewidth=1.6)

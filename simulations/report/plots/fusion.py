@@ -32,7 +32,7 @@ def fusion_weights(explanations: Explanations, top: int = 20) -> Figure:
         )
         left += 100 * rows[:, scale]
     axes.set_yticks(position, names)
-    axes.get_yticklabels()[0].set_weight("bold")
+    axes.get_yticklabels()[0].set_fontweight("bold")
     axes.set_ylim(position[-1] + 0.6, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, 100)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from simulations.report.evidence import decide
+from simulations.report.groups import shown_groups
 from simulations.report.plots.style import BLUE, GREY, VERMILLION, new_figure
 from simulations.report.results import Comparison, FederationReport
 
@@ -14,16 +16,16 @@ def gains(report: FederationReport) -> Figure | None:
     if alone is None:
         return None
     rows = [
-        found
-        for group in report.groups
-        if (found := report.comparison(report.headline_arm, alone.key, group)) is not None
+        (group.title, found)
+        for group in shown_groups(report)
+        if (found := report.comparison(report.headline_arm, alone.key, group.key)) is not None
     ]
     if not rows:
         return None
     figure = new_figure(7.6, 1.0 + 0.36 * len(rows))
     axes = figure.subplots()
     axes.axvline(0, color=GREY, linewidth=1)
-    for y, row in enumerate(rows):
+    for y, (_, row) in enumerate(rows):
         colour, decided = _colour(row)
         axes.hlines(y, 100 * row.low, 100 * row.high, color=colour, linewidth=2)
         axes.plot(
@@ -35,8 +37,7 @@ def gains(report: FederationReport) -> Figure | None:
             markerfacecolor=colour if decided else "white",
             markeredgewidth=1.6,
         )
-    titles = {"seen": "all that took part", "unseen": "all unseen"}
-    axes.set_yticks(range(len(rows)), [titles.get(row.where, row.where) for row in rows])
+    axes.set_yticks(range(len(rows)), [title for title, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("balanced accuracy, federated minus alone, percentage points")
@@ -45,8 +46,6 @@ def gains(report: FederationReport) -> Figure | None:
 
 
 def _colour(row: Comparison) -> tuple[str, bool]:
-    if row.low > 0:
-        return BLUE, True
-    if row.high < 0:
-        return VERMILLION, True
-    return GREY, False
+    verdict = decide(row.low, row.high)
+    colours = {"shown": BLUE, "against": VERMILLION, "not shown": GREY}
+    return colours[verdict], verdict != "not shown"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from simulations.report.results import FederationReport
 
 # Okabe and Ito's palette, safe for the common kinds of colour blindness; yellow is too pale for
 # thin lines on white and comes last.
@@ -18,7 +21,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GREY = "#8a8f98"
 FAINT = "#e3e6ea"
 
-STYLE: dict[str, Any] = {
+# Any: matplotlib types the keys by release.
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -43,11 +47,27 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
-    "figure.constrained_layout.use": True,
     "svg.fonttype": "path",
     "svg.hashsalt": "smrfed",
     "savefig.dpi": 144,
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of one arm, the same in every figure."""
+
+    colour: str
+    marker: str
+
+
+def arm_looks(report: FederationReport) -> dict[str, Look]:
+    """A look for every arm by key; the headline arm has the first colour."""
+    keys = [report.headline_arm, *(a.key for a in report.arms if a.key != report.headline_arm)]
+    return {
+        key: Look(PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
+        for index, key in enumerate(keys)
+    }
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -63,10 +83,14 @@ def chance_line(axes: Axes, chance: float, *, vertical: bool = False, label: boo
         return
     if vertical:
         at, transform = (chance, 1.0), axes.get_xaxis_transform()
-        axes.text(*at, "guessing", transform=transform, ha="center", va="bottom", color=GREY, size=8)
+        axes.text(
+            *at, "guessing", transform=transform, ha="center", va="bottom", color=GREY, size=8
+        )
     else:
         at, transform = (1.0, chance), axes.get_yaxis_transform()
-        axes.text(*at, "guessing ", transform=transform, ha="right", va="bottom", color=GREY, size=8)
+        axes.text(
+            *at, "guessing ", transform=transform, ha="right", va="bottom", color=GREY, size=8
+        )
 
 
 def svg_data_uri(figure: Figure) -> str:

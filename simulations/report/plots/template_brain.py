@@ -14,7 +14,7 @@ from simulations.report.results import PlaneName
 
 AXIS_OF: dict[PlaneName, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 _AXIS_LABELS = ("left – right", "back – front", "bottom – top")
-_SPACING_MM = 2
+_SPACING_MM = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,5 @@
 """The site's entry point: the installed courier."""
 
-from client.courier import app as installed
+from client.courier.app import app as installed
 
-app = installed.app
+app = installed

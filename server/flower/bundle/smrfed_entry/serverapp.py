@@ -1,5 +1,5 @@
 """The coordinator's entry point: the installed ServerApp."""
 
-from server.flower import app as installed
+from server.flower.app import app as installed
 
-app = installed.app
+app = installed

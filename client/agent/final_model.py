@@ -1,0 +1,56 @@
+"""What a hospital keeps of a finished run: the released model, its own residual, its own scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from client.agent.durable import write_durably
+from client.agent.evaluation import probabilities, scores
+from client.agent.site_data import SiteData
+from client.agent.site_rounds import restore_site
+from client.training.personalise import personalise
+from client.training.site_model import SiteModel
+from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import Arrays, encode_arrays
+
+GLOBAL = "global.safetensors"
+SITE = "site.safetensors"
+EVALUATION = "evaluation.json"
+
+_log = logging.getLogger(__name__)
+
+
+def keep_final_model(
+    folder: Path,
+    plan: FederationPlan,
+    model: SiteModel,
+    data: SiteData,
+    shared: Arrays,
+    round_number: int,
+) -> None:
+    """Store the released model, fit the site parameters after it, and score both locally.
+
+    Writes ``global.safetensors`` (shared parameters), ``site.safetensors`` (site parameters, if the
+    plan has any) and ``evaluation.json`` to ``folder``. The first is written before any patient is
+    looked at, so that the hospital has the model even when its archive cannot be read. The site
+    parameters and the scores depend on patients without noise: neither ever leaves.
+    """
+    write_durably(folder / GLOBAL, encode_arrays(shared))
+    model.load_shared(shared)
+    restore_site(folder, model, round_number + 1)
+    train, test = data.train, data.test
+    report = {"plan_digest": plan.digest, "test_patients": len(test), "global": None}
+    draws = plan.evaluation.bootstrap_draws
+    if test:
+        report["global"] = scores(*probabilities(model, test), draws, plan.seed)
+    if model.groups["site"]:
+        own = personalise(model, train, plan)
+        model.load_site(own)
+        write_durably(folder / SITE, encode_arrays(own))
+        report["personalised"] = (
+            scores(*probabilities(model, test), draws, plan.seed) if test else None
+        )
+    write_durably(folder / EVALUATION, json.dumps(report, indent=1, allow_nan=False).encode())
+    _log.info("stored the released model and its local evaluation in %s", folder)

@@ -1,0 +1,91 @@
+"""From the hospital's archive to what training takes, once per process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+
+from client.archive.bids import read_bids_archive
+from client.archive.patients import Patient
+from client.archive.split import split_patients
+from client.config import SiteConfig
+from client.prepared.store import PreparedStore
+from client.training.examples import PatientExamples, patient_examples
+from client.training.site_model import SiteModel
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
+
+#: Called with how many of how many patients are done.
+Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
+
+
+class SiteData:
+    """The examples of this hospital's training and test patients, made when first asked for.
+
+    The split decides each patient by a hash of the patient alone. Examples stay in memory between
+    rounds: tokens where the encoder is frozen, otherwise volumes that are read when needed.
+    """
+
+    def __init__(self, config: SiteConfig, plan: FederationPlan, model: SiteModel) -> None:
+        self._config = config
+        self._plan = plan
+        self._model = model
+        self._store = PreparedStore(config.state_dir, plan.input.grid, plan.input.intensity)
+        self._train: tuple[PatientExamples, ...] | None = None
+        self._test: tuple[PatientExamples, ...] | None = None
+
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Read the archive and make all examples; raises the archive's SMR-E2xx."""
+        if self._train is not None and self._test is not None:
+            return
+        patients = read_bids_archive(
+            self._config.archive, self._config.label_mapping, self._plan.task.labels
+        )
+        split = split_patients(patients, self._plan.evaluation.test_fraction, self._plan.seed)
+        total = len(split.train) + len(split.test)
+        self._train = self._examples(split.train, 0, total, progress)
+        self._test = self._examples(split.test, len(split.train), total, progress)
+        _log.info("prepared %d training and %d test patients", len(self._train), len(self._test))
+
+    @property
+    def train(self) -> tuple[PatientExamples, ...]:
+        """Examples of the training patients."""
+        self.prepare()
+        assert self._train is not None
+        return self._train
+
+    @property
+    def test(self) -> tuple[PatientExamples, ...]:
+        """Examples of the test patients: never trained on, scored at this hospital only."""
+        self.prepare()
+        assert self._test is not None
+        return self._test
+
+    def _examples(
+        self, patients: Sequence[Patient], done: int, total: int, progress: Progress | None
+    ) -> tuple[PatientExamples, ...]:
+        out = []
+        for example in patient_examples(self._model, patients, self._store):
+            out.append(example)
+            if progress is not None:
+                progress(done + len(out), total)
+        return tuple(out)
+
+
+def training_device(name: str) -> torch.device:
+    """The device of ``auto``, ``cpu`` or ``cuda``; raises SMR-E421 when there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise SmrfedError(
+            "SMR-E421",
+            "the site's configuration asks for a GPU that torch cannot use",
+            expected="a CUDA device",
+            found=f"torch {torch.__version__} without one",
+            remedy='set device = "auto" or "cpu" in site.toml, or repair the GPU driver',
+        )
+    return torch.device(name)

@@ -1,0 +1,47 @@
+"""Where everything lies that a site keeps: one folder, one name per thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The paths below ``state_dir``; nothing here creates or opens a file."""
+
+    path: Path
+
+    @property
+    def key(self) -> Path:
+        """The site's signing key; the public half lies beside it (``site.key.pub``)."""
+        return self.path / "site.key"
+
+    @property
+    def plans(self) -> Path:
+        """Accepted plans, by digest."""
+        return self.path / "plans"
+
+    @property
+    def replies(self) -> Path:
+        """Sealed answers, by run."""
+        return self.path / "replies"
+
+    @property
+    def ledger(self) -> Path:
+        """The privacy ledger."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def receipts(self) -> Path:
+        """The egress receipts."""
+        return self.path / "receipts.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """The agent's log: stays at the site."""
+        return self.path / "agent.log"
+
+    def model(self, run_id: str) -> Path:
+        """Folder of a run's released model, the site's own parameters and its local evaluation."""
+        return self.path / "models" / run_id

@@ -1,0 +1,1 @@
+"""The commands of ``smrfed-site``, one module per occasion."""

@@ -1,0 +1,35 @@
+"""How the commands of a site talk: options that they share, and facts in columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+ConfigPath = Annotated[
+    Path,
+    typer.Option("--config", "-c", help="the site's configuration", metavar="SITE_TOML"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+
+DEFAULT_CONFIG = Path("site.toml")
+
+out = Console()
+err = Console(stderr=True, soft_wrap=True)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """One fact per line; not wrapped, because digests and fingerprints are there to be copied."""
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        out.print(f"[bold]{name:{width}}[/bold]{escape(str(value))}", soft_wrap=True, highlight=False)
+
+
+def print_json(data: Any) -> None:
+    """One line of JSON on standard output."""
+    print(json.dumps(data, allow_nan=False))

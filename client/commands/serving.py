@@ -1,0 +1,157 @@
+"""``smrfed-site run`` and ``status``: the agent in the foreground, and what it is doing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from client.agent.acceptance import AcceptedPlans
+from client.agent.durable import make_private_folder
+from client.agent.replies import ReplyStore
+from client.agent.state import StateFolder
+from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, err, out, print_facts, print_json
+from client.config import SiteConfig
+from client.egress.policy import SitePolicy
+from client.privacy.ledger import Ledger
+from shared_model.errors import SmrfedError
+
+PlanDigest = Annotated[
+    str | None,
+    typer.Option("--plan", help="first digits of an accepted plan's digest; default: the newest"),
+]
+
+_LOG_BYTES = 10 << 20
+_LOG_FILES = 5
+_GRACE_S = 30.0
+# Pages that glibc gives back after every step are faulted in again in the next one: keeping them
+# makes training on a CPU two to three times faster. Read by the C library at program start only.
+_ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
+
+
+def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
+    """Start the site agent for an accepted plan; it ends with SIGTERM or Ctrl-C."""
+    site = SiteConfig.load(config)
+    _start_with_settings(site.threads)
+    state = StateFolder(site.state_dir)
+    plans = AcceptedPlans(state.plans)
+    accepted = plans.newest() if plan is None else plans.find(plan)
+    _log_to(state.log)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    # The training stack takes seconds to import: a mistake above is told before that.
+    import torch
+
+    from client.agent.agent import SiteAgent
+    from client.agent.service import serve
+
+    torch.set_num_threads(site.threads)
+    agent = SiteAgent(site, accepted.plan)
+    try:
+        # Answers that are stored are given at once; new rounds wait until the scans are prepared.
+        service = serve(agent, site.socket)
+        out.print(f"agent of site {site.name}, plan {accepted.plan.name!r}, on {site.socket}")
+        try:
+            preparation = threading.Thread(target=_prepare, args=(agent,), daemon=True)
+            preparation.start()
+            stop.wait()
+            out.print("stopping; an instruction in work is finished or trained again later")
+        finally:
+            service.stop(_GRACE_S)
+    finally:
+        logging.shutdown()
+    # A round that outlasted the grace is left: it is trained again, and charged again, after the
+    # next start. Waiting for its thread could take hours; the kernel frees the lock.
+    os._exit(0)
+
+
+def _prepare(agent: Any) -> None:
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("preparing patients", total=None)
+        try:
+            agent.prepare(lambda done, total: bar.update(task, completed=done, total=total))
+        except SmrfedError as error:
+            logging.getLogger(__name__).error("preparing failed: %s", error)
+            err.print(error.render(), markup=False, highlight=False)
+        except Exception:
+            logging.getLogger(__name__).exception("preparing failed")
+            err.print("preparing failed; the agent's log tells why", markup=False)
+
+
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show whether the agent runs, what it does, and what was answered and spent so far."""
+    site = SiteConfig.load(config)
+    state = StateFolder(site.state_dir)
+    policy = SitePolicy.load(site.policy)
+    facts: dict[str, Any] = {
+        "site": site.name,
+        "running": False,
+        "activity": "not running",
+        "plans": [
+            {"name": a.plan.name, "digest": a.plan.digest, "accepted_at": a.accepted_at}
+            for a in AcceptedPlans(state.plans).all()
+        ],
+        "runs": {
+            run_id: {"round": number, "kind": kind}
+            for run_id, (number, kind) in ReplyStore(state.replies).runs().items()
+        },
+        "epsilon": Ledger(state.ledger).spent(policy.max_delta),
+        "delta": policy.max_delta,
+        "max_epsilon": policy.max_epsilon,
+    }
+    # grpc is imported only where something may answer.
+    if site.socket.is_socket():
+        from client.agent.stub import AgentClient
+
+        try:
+            with AgentClient(site.socket) as client:
+                answer = client.status()
+            facts |= {"running": True, "activity": answer.activity, "plan": answer.plan_digest}
+        except SmrfedError as error:
+            if error.code != "SMR-E412":
+                raise
+    if as_json:
+        print_json(facts)
+        return
+    runs = [f"{r}: round {a['round']} ({a['kind']})" for r, a in facts["runs"].items()]
+    plans = [f"{p['name']} ({p['digest'][:12]})" for p in facts["plans"]]
+    print_facts(
+        {
+            "site": facts["site"],
+            "agent": facts["activity"],
+            "accepted plans": ", ".join(plans) or "none",
+            "answered": ", ".join(runs) or "nothing yet",
+            "spent": f"epsilon {facts['epsilon']:.4f} of {facts['max_epsilon']:g} at delta "
+            f"{facts['delta']:g}, over all plans and runs",
+        }
+    )
+
+
+def _start_with_settings(threads: int) -> None:
+    """Start this program anew with the settings that only count at its very start."""
+    wanted = {**_ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
+    if any(name not in os.environ for name in wanted):
+        os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
+        os.execv(sys.executable, sys.orig_argv)
+
+
+def _log_to(path: Path) -> None:
+    make_private_folder(path.parent)
+    path.touch(mode=0o600)
+    handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES - 1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,45 @@
+"""What one round spends, and which plans would void the guarantee whatever they spend."""
+
+from __future__ import annotations
+
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
+from shared_model.privacy.accounting import MechanismUse
+
+
+def round_use(plan: FederationPlan) -> MechanismUse:
+    """The mechanism that one round of a plan applies to one site's patients."""
+    return MechanismUse(
+        noise_multiplier=plan.privacy.noise_multiplier,
+        sampling_rate=plan.training.sampling_rate,
+        steps=plan.training.local_steps,
+    )
+
+
+def plan_use(plan: FederationPlan) -> MechanismUse:
+    """The mechanism that all rounds of a plan apply to one site's patients."""
+    one = round_use(plan)
+    return MechanismUse(one.noise_multiplier, one.sampling_rate, plan.total_steps)
+
+
+def site_trains_in_rounds(plan: FederationPlan) -> bool:
+    """Whether site parameters move between releases: only FedBN-like training without privacy."""
+    return plan.privacy.mode == "none" and plan.adaptation.site_norm == "local"
+
+
+def refuse_unsound(plan: FederationPlan) -> None:
+    """Raise SMR-E304 for a plan that breaks the composition rule (science.md 3.2).
+
+    Site parameters that are fitted without noise and then steer a later release change the clipped
+    gradient of every other patient when one patient is removed: the released sum then moves by up
+    to 2nC, not C, and the accounted epsilon is wrong.
+    """
+    if plan.privacy.mode != "none" and plan.adaptation.site_norm == "local":
+        raise SmrfedError(
+            "SMR-E304",
+            "site_norm 'local' would train site parameters without noise between releases",
+            expected="site_norm 'off', 'shared' or 'residual' in privacy mode 'local'",
+            found="site_norm 'local'",
+            remedy="set adaptation.site_norm to 'residual': the site then fits its residual after "
+            "the last release (personalise = 'after')",
+        )

@@ -1,0 +1,98 @@
+"""The same steps without privacy: no clipping, no noise, several patients per forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from client.privacy.secure_random import SeededRandom
+from client.training.examples import PatientExamples
+from client.training.flat_parameters import FlatParameters
+from client.training.patient_sgd import Forward
+from shared_model.smrnet.tokens import Tokens
+
+_SCANS_PER_FORWARD = 64
+
+Batch = tuple[Tokens | Tensor, Tensor, Tensor]
+
+
+class PlainSGD:
+    """SGD over Poisson-sampled patients, for public or synthetic data; gives no privacy.
+
+    Sampling, the mean over a patient's scans and the fixed denominator are those of
+    :class:`client.training.patient_sgd.PatientSGD`; the sampling is seeded, so that a run repeats
+    bit for bit on the same machine and number of threads.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        parameters: Sequence[nn.Parameter],
+        *,
+        sampling_rate: float,
+        declared_patients: int,
+        learning_rate: float,
+        weight_decay: float,
+        random: SeededRandom,
+    ) -> None:
+        self._forward = forward
+        self._flat = FlatParameters(parameters)
+        self._optimizer = torch.optim.SGD(
+            [self._flat.master], lr=learning_rate, weight_decay=weight_decay
+        )
+        self._sampling_rate = sampling_rate
+        self._denominator = sampling_rate * declared_patients
+        self._random = random
+
+    def step(self, patients: Sequence[PatientExamples]) -> tuple[float, int]:
+        """Take one step; return the summed patient losses before it and the patients drawn."""
+        drawn = self._random.select(len(patients), self._sampling_rate)
+        self._flat.gradient.zero_()
+        losses = backward_patients(self._forward, [patients[index] for index in drawn])
+        self._flat.master.grad = self._flat.gradient.double() / self._denominator
+        self._optimizer.step()
+        self._flat.publish()
+        return losses, len(drawn)
+
+    def close(self) -> None:
+        """Detach from the model."""
+        self._flat.close()
+
+
+def backward_patients(forward: Forward, patients: Sequence[PatientExamples]) -> float:
+    """Accumulate the gradient of the sum of patient losses, and return that sum.
+
+    The loss of a patient is the mean cross entropy of the patient's scans.
+    """
+    total = 0.0
+    for inputs, labels, weights in _batches(patients):
+        losses = cross_entropy(forward(inputs), labels, reduction="none")
+        loss = (losses * weights).sum()
+        torch.autograd.backward(loss)
+        total += float(loss.detach())
+    return total
+
+
+def _batches(patients: Sequence[PatientExamples]) -> Iterator[Batch]:
+    """Group in-memory patients into batches, in order; volumes come one scan at a time."""
+    waiting: list[Batch] = []
+    for patient in patients:
+        for inputs, labels in patient.chunks():
+            weights = torch.full((len(labels),), 1 / len(patient.labels), device=labels.device)
+            waiting.append((inputs, labels, weights))
+            if sum(len(item[1]) for item in waiting) >= _SCANS_PER_FORWARD or (
+                not isinstance(patient.inputs, Tokens | Tensor)
+            ):
+                yield _join(waiting)
+                waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(batches: Sequence[Batch]) -> Batch:
+    inputs, labels, weights = zip(*batches, strict=True)
+    joined = Tokens.cat(inputs) if isinstance(inputs[0], Tokens) else torch.cat(list(inputs))
+    return joined, torch.cat(labels), torch.cat(weights)

@@ -1,0 +1,130 @@
+"""One round of local training: from the round's global parameters to the update that may leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from client.privacy.composition import refuse_unsound, site_trains_in_rounds
+from client.privacy.secure_random import SecureRandom, SeededRandom
+from client.training.deterministic import deterministic
+from client.training.examples import PatientExamples
+from client.training.patient_sgd import PatientSGD
+from client.training.plain_sgd import PlainSGD
+from client.training.site_model import SiteModel
+from shared_model.plan import FederationPlan
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRound:
+    """What a round of training gives.
+
+    Attributes:
+        delta: update (site minus global) of every shared parameter, float32, by name.
+        metrics: mode ``none`` only: ``train_loss`` (mean over drawn patients, before each step) and
+            ``drawn_patients`` (mean per step). Empty in mode ``local``: each would be a release.
+    """
+
+    delta: dict[str, npt.NDArray[np.float32]]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def train_round(
+    site_model: SiteModel,
+    examples: Sequence[PatientExamples],
+    plan: FederationPlan,
+    site_name: str,
+    round_number: int,
+    run_id: str,
+) -> TrainedRound:
+    """Take the round's local steps from the shared parameters that ``site_model`` holds.
+
+    In mode ``local`` the update is ``(epsilon, delta)``-DP for add-or-remove-one patient as the
+    ledger accounts ``round_use(plan)``; the caller reserves it first. In mode ``none`` the update
+    is the same, bit for bit, for equal plan, site, round, parameters and examples. Site
+    parameters are at their public values throughout, except in FedBN-like training without privacy.
+
+    Raises SMR-E104 (site not in the plan) and SMR-E304 (the plan voids its own guarantee).
+    """
+    refuse_unsound(plan)
+    names = site_model.groups["shared"]
+    if site_trains_in_rounds(plan):
+        trained = (*names, *site_model.groups["site"])
+    else:
+        # The composition rule: what was fitted to patients without noise must not steer a release.
+        site_model.reset_site()
+        trained = names
+    site_model.train_only(trained)
+    site_model.model.train()
+    before = site_model.shared_arrays()
+    if plan.privacy.mode == "none":
+        metrics = _train_plainly(site_model, trained, examples, plan, site_name, round_number)
+    else:
+        zeroed = _train_privately(site_model, trained, examples, plan, site_name)
+        metrics = {}
+        if zeroed:
+            _log.warning(
+                "run %s, round %d: %d patient gradients were not finite and counted as zero",
+                run_id, round_number, zeroed,
+            )  # fmt: skip
+    after = site_model.shared_arrays()
+    return TrainedRound({name: after[name] - before[name] for name in names}, metrics)
+
+
+def _train_privately(
+    site_model: SiteModel,
+    trained: Sequence[str],
+    examples: Sequence[PatientExamples],
+    plan: FederationPlan,
+    site_name: str,
+) -> int:
+    engine = PatientSGD(
+        site_model.logits,
+        site_model.parameters(trained),
+        sampling_rate=plan.training.sampling_rate,
+        declared_patients=plan.site(site_name).declared_patients,
+        noise_multiplier=plan.privacy.noise_multiplier,
+        clipping_norm=plan.privacy.clipping_norm,
+        learning_rate=plan.training.learning_rate,
+        weight_decay=plan.training.weight_decay,
+        random=SecureRandom(),
+    )
+    for _ in range(plan.training.local_steps):
+        engine.step(examples)
+    engine.close()
+    return engine.zeroed_patients
+
+
+def _train_plainly(
+    site_model: SiteModel,
+    trained: Sequence[str],
+    examples: Sequence[PatientExamples],
+    plan: FederationPlan,
+    site_name: str,
+    round_number: int,
+) -> dict[str, float]:
+    engine = PlainSGD(
+        site_model.logits,
+        site_model.parameters(trained),
+        sampling_rate=plan.training.sampling_rate,
+        declared_patients=plan.site(site_name).declared_patients,
+        learning_rate=plan.training.learning_rate,
+        weight_decay=plan.training.weight_decay,
+        random=SeededRandom(plan.seed, site_name, round_number, "patients"),
+    )
+    with deterministic(
+        site_model.device, SeededRandom(plan.seed, site_name, round_number, "dropout")
+    ):
+        steps = [engine.step(examples) for _ in range(plan.training.local_steps)]
+    engine.close()
+    drawn = sum(count for _, count in steps)
+    metrics = {"drawn_patients": drawn / len(steps)}
+    if drawn:
+        metrics["train_loss"] = sum(loss for loss, _ in steps) / drawn
+    return metrics

@@ -1,0 +1,179 @@
+"""The plan's model at one hospital: built, split into parameter groups, loaded and read by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from shared_model import registry
+from shared_model.atlas.atlas import Atlas
+from shared_model.errors import SmrfedError
+from shared_model.groups import Group
+from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import Arrays
+from shared_model.public_weights import load_public_weights
+from shared_model.smrnet.tokens import Tokens
+
+_RESIDUAL = (".site_scale", ".site_shift")
+_TOKEN_PARTS = ("encoder.", "standardiser.")
+
+
+class SiteModel:
+    """A model whose parameters are addressed by group and name, never by position.
+
+    Args:
+        model: its forward returns an object with ``logits (B, C)``.
+        plan: names the groups; a residual of layer A outside ``site`` or ``frozen`` raises
+            SMR-E305, because it would be averaged over hospitals.
+    """
+
+    def __init__(self, model: nn.Module, plan: FederationPlan) -> None:
+        self.model = model
+        self.plan = plan
+        self._parameters = dict(model.named_parameters())
+        self.groups = plan.groups.split(self._parameters)
+        self._check_groups()
+        token_parts = [n for n in self._parameters if n.startswith(_TOKEN_PARTS)]
+        #: Whether inputs are cached tokens: the model has them, and nothing below them trains.
+        self.uses_tokens = isinstance(model, registry.TokenModel) and set(token_parts) <= set(
+            self.groups["frozen"]
+        )
+        self._public_site = self.site_arrays()
+        self.train_only(self.groups["shared"])
+
+    @classmethod
+    def build(
+        cls,
+        plan: FederationPlan,
+        atlas: Atlas,
+        weights_folders: tuple[Path, ...] = (),
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """The registered model of a plan, with its public weights, on a device.
+
+        Raises SMR-E305 (groups, or two values of site_norm), SMR-E105 (weights missing) and the
+        registry's SMR-E601 to E606.
+        """
+        config = dict(plan.model.config)
+        # The plan's adaptation section is the one source of the switch.
+        site_norm = config.setdefault("site_norm", plan.adaptation.site_norm)
+        if site_norm != plan.adaptation.site_norm:
+            raise _inconsistent(
+                f"model.config.site_norm = {site_norm!r}", repr(plan.adaptation.site_norm)
+            )
+        model = registry.build_model(
+            plan.model.name,
+            config,
+            plan.input.grid,
+            torch.from_numpy(atlas.labels.astype(np.int64)),
+            torch.from_numpy(atlas.adjacency.copy()),
+            len(plan.task.labels),
+            plan.seed,
+        )
+        if plan.model.weights_sha256 is not None:
+            weights = load_public_weights(plan.model.weights_sha256, weights_folders)
+            registry.load_public_weights(
+                model, {name: torch.from_numpy(value) for name, value in weights.items()}
+            )
+        return cls(model.to(device), plan)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self._parameters.values())).device
+
+    @property
+    def shared_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the federated parameters by name."""
+        return {name: tuple(self._parameters[name].shape) for name in self.groups["shared"]}
+
+    def parameters(self, names: Iterable[str]) -> tuple[nn.Parameter, ...]:
+        """Parameters by name, in the order of the names."""
+        return tuple(self._parameters[name] for name in names)
+
+    def train_only(self, names: Iterable[str]) -> None:
+        """Let exactly these parameters require gradients."""
+        trained = set(names)
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(name in trained)
+
+    def logits(self, inputs: Tokens | Tensor) -> Tensor:
+        """``(B, C)`` from tokens or volumes ``(B, 1, D, H, W)``."""
+        if isinstance(inputs, Tokens):
+            return cast(registry.TokenModel, self.model).reason(inputs).logits
+        return cast(Tensor, self.model(inputs).logits)
+
+    @torch.no_grad()
+    def tokenise(self, volumes: Tensor) -> Tokens:
+        """Tokens of ``(B, 1, D, H, W)`` without a graph; for :attr:`uses_tokens` only."""
+        return cast(registry.TokenModel, self.model).tokenise(volumes)
+
+    def load_shared(self, arrays: Arrays) -> None:
+        """Set the shared parameters; raises SMR-E330 unless names and shapes are exactly theirs."""
+        self._load("shared", arrays)
+
+    def load_site(self, arrays: Arrays) -> None:
+        """Set the site parameters, as stored by this hospital; raises SMR-E330."""
+        self._load("site", arrays)
+
+    def reset_site(self) -> None:
+        """Set the site parameters to their public initial values (residuals: zero)."""
+        self._load("site", self._public_site)
+
+    def shared_arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Copies of the shared parameters, float32."""
+        return self._arrays("shared")
+
+    def site_arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Copies of the site parameters, float32; they never leave the hospital."""
+        return self._arrays("site")
+
+    def _arrays(self, group: Group) -> dict[str, npt.NDArray[np.float32]]:
+        return {
+            name: self._parameters[name].detach().to("cpu", torch.float32).numpy().copy()
+            for name in self.groups[group]
+        }
+
+    @torch.no_grad()
+    def _load(self, group: Group, arrays: Arrays) -> None:
+        expected = {name: tuple(self._parameters[name].shape) for name in self.groups[group]}
+        found = {name: tuple(value.shape) for name, value in arrays.items()}
+        if expected != found:
+            raise SmrfedError(
+                "SMR-E330",
+                f"the {group} parameters do not fit the model of plan {self.plan.name!r}",
+                expected=_differences(expected, found),
+                found=_differences(found, expected),
+                remedy="check that coordinator and site run the same smrfed version and atlas",
+            )
+        for name, value in arrays.items():
+            self._parameters[name].copy_(torch.from_numpy(np.array(value)))
+
+    def _check_groups(self) -> None:
+        misplaced = [name for name in self.groups["shared"] if name.endswith(_RESIDUAL)]
+        if misplaced:
+            raise _inconsistent(f"{misplaced[:3]} in group 'shared'", "group 'site' or 'frozen'")
+        if not self.groups["shared"]:
+            raise _inconsistent("no shared parameters", "at least one")
+
+
+def _inconsistent(found: str, expected: str) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E305",
+        "the plan's parameter groups and its site adaptation contradict each other",
+        expected=expected,
+        found=found,
+        remedy="take the [groups] of the plan from shared_model.registry.default_groups",
+    )
+
+
+def _differences(
+    these: Mapping[str, tuple[int, ...]], those: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    return dict([item for item in these.items() if those.get(item[0]) != item[1]][:5])

@@ -1,0 +1,247 @@
+"""``smrfed-coordinator``: read a plan, prepare a run, see how it goes, take the result."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from server.checkpoints.durable import replace_durably
+from server.checkpoints.run_directory import RunDirectory
+from server.rounds.records import RoundRecord
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import body_digest, decode_arrays
+from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, public_path
+from shared_model.public_weights import load_public_weights
+
+app = typer.Typer(
+    help="The coordinator of a smrfed federation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+plan_app = typer.Typer(help="Federation plans.", no_args_is_help=True)
+app.add_typer(plan_app, name="plan")
+
+_out = Console()
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
+PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")]
+
+
+@plan_app.command("show")
+def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
+    """Show the digest, the privacy that the plan promises, and its federated parameters."""
+    agreed = FederationPlan.load(plan)
+    privacy = agreed.privacy
+    spent = _epsilon(agreed)
+    facts: dict[str, Any] = {
+        "name": agreed.name,
+        "digest": agreed.digest,
+        "sites": agreed.weights,
+        "min_sites": agreed.federation.min_sites,
+        "rounds": agreed.training.rounds,
+        "steps_per_site": agreed.total_steps,
+        "privacy_mode": privacy.mode,
+        "epsilon": spent,
+        "epsilon_budget": privacy.epsilon if privacy.mode != "none" else None,
+        "delta": privacy.delta if privacy.mode != "none" else None,
+        "shared_parameters": _shared_parameters(agreed),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    guarantee = "none: for public or synthetic data only"
+    if spent is not None:
+        guarantee = f"epsilon {spent:.3f} at delta {privacy.delta:g} per patient"
+        guarantee += (
+            f" (budget {privacy.epsilon:g}{'' if spent <= privacy.epsilon else ': EXCEEDED'})"
+        )
+    count = facts["shared_parameters"]
+    rows = {
+        "plan": agreed.name,
+        "digest": agreed.digest,
+        "privacy": f"mode {privacy.mode}, {guarantee}",
+        "rounds": f"{agreed.training.rounds}, {agreed.training.local_steps} local steps each",
+        "sites (weight)": ", ".join(f"{name} ({w})" for name, w in agreed.weights.items()),
+        "quorum": f"{agreed.federation.min_sites} of {len(agreed.weights)}",
+        "shared parameters": (
+            "known once a run is created" if count is None else f"{count:,} in the public weights"
+        ),
+    }
+    _print_facts(rows)
+
+
+@app.command()
+def key(
+    path: Annotated[Path, typer.Argument(help="private key; its public half is PATH.pub")],
+) -> None:
+    """Make the coordinator's signing key, or show the fingerprint of the one that is there."""
+    try:
+        private = load_or_create_signing_key(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
+    rows = {"public key": str(public_path(path)), "fingerprint": fingerprint(private.public_key())}
+    _print_facts(rows)
+
+
+@app.command()
+def create(
+    plan: PlanPath,
+    initial: Annotated[Path, typer.Argument(help="initial parameters, safetensors float32")],
+    run_dir: RunPath,
+    run_id: Annotated[str, typer.Option(help="identifier that every message of the run carries")],
+) -> None:
+    """Create a run directory; of the initial parameters it keeps the plan's shared group."""
+    agreed = FederationPlan.load(plan)
+    arrays = decode_arrays(_read(initial))
+    shared = agreed.groups.split(arrays)["shared"]
+    run = RunDirectory.create(run_dir, agreed, {name: arrays[name] for name in shared}, run_id)
+    count = sum(arrays[name].size for name in shared)
+    _print_facts({"run": str(run.path), "plan digest": agreed.digest, "shared": f"{count:,}"})
+
+
+@app.command()
+def status(
+    run_dir: RunPath,
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=1, help="show the last so many rounds")] = 20,
+) -> None:
+    """Show how far a run is, who was accepted in each round, and why others were not."""
+    run = RunDirectory.open(run_dir)
+    state, stopped, finalised = run.latest(), run.stopped(), run.finalised()
+    shown = [*state.history[-rounds:], *(r for r in (stopped, finalised) if r is not None)]
+    if as_json:
+        facts = {
+            "run_id": run.run_id,
+            "plan_digest": run.plan.digest,
+            "rounds_completed": state.round,
+            "rounds": run.plan.training.rounds,
+            "global_sha256": body_digest(state.body),
+            "shared_parameters": _size(state.body),
+            "history": [record.model_dump(mode="json") for record in state.history[-rounds:]],
+            "stopped": None if stopped is None else stopped.model_dump(mode="json"),
+            "finalised": None if finalised is None else finalised.model_dump(mode="json"),
+        }
+        print(json.dumps(facts))
+        return
+    _print_facts(
+        {
+            "run": f"{run.run_id} ({run.plan.name})",
+            "plan digest": run.plan.digest,
+            "rounds": f"{state.round} of {run.plan.training.rounds} completed",
+            "shared parameters": f"{_size(state.body):,}",
+        }
+    )
+    table = Table("round", "accepted", "set aside", "attempts", "seconds")
+    for record in shown:
+        table.add_row(*_cells(record, stopped))
+    if shown:
+        _out.print(table)
+
+
+@app.command()
+def export(
+    run_dir: RunPath,
+    out: Annotated[Path, typer.Argument(help="file to write", metavar="OUT.safetensors")],
+) -> None:
+    """Write the newest global shared parameters as safetensors."""
+    run = RunDirectory.open(run_dir)
+    state = run.latest()
+    if state.round == 0:
+        raise SmrfedError(
+            "SMR-E540",
+            f"the run in {run_dir} has completed no round yet",
+            remedy="wait for the first round; the initial parameters are in initial.safetensors",
+        )
+    try:
+        replace_durably(out, state.body)
+    except OSError as error:
+        raise _unusable(out, error) from None
+    total = run.plan.training.rounds
+    _print_facts(
+        {
+            "written": f"{out}: {_size(state.body):,} parameters after round {state.round}/{total}",
+            "sha256": body_digest(state.body),
+        }
+    )
+
+
+def main() -> None:
+    """Run the command line; errors leave as number, situation and remedy, with exit status 1."""
+    try:
+        app()
+    except SmrfedError as error:
+        Console(stderr=True, soft_wrap=True).print(escape(error.render()), highlight=False)
+        raise SystemExit(1) from None
+
+
+def _epsilon(plan: FederationPlan) -> float | None:
+    if plan.privacy.mode == "none":
+        return None
+    # Accounting loads scipy, a second that the other commands need not wait.
+    from shared_model.privacy.accounting import MechanismUse, epsilon
+
+    use = MechanismUse(plan.privacy.noise_multiplier, plan.training.sampling_rate, plan.total_steps)
+    value = epsilon([use], plan.privacy.delta)
+    return value if math.isfinite(value) else None
+
+
+def _shared_parameters(plan: FederationPlan) -> int | None:
+    """Counted in the plan's public weights, when they are installed here."""
+    if plan.model.weights_sha256 is None:
+        return None
+    try:
+        arrays = load_public_weights(plan.model.weights_sha256)
+    except SmrfedError:
+        return None
+    return sum(arrays[name].size for name in plan.groups.split(arrays)["shared"])
+
+
+def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
+    label = "finalise" if record.kind == "finalise" else str(record.round)
+    if record is stopped:
+        label += " (quorum missed)"
+    aside = "\n".join(f"{site}: {why}" for site, why in record.set_aside.items())
+    accepted = ", ".join(record.accepted) or "none"
+    cells = [label, accepted, aside, str(record.attempts), f"{record.seconds:.1f}"]
+    return [escape(cell) for cell in cells]
+
+
+def _size(body: bytes) -> int:
+    return sum(value.size for value in decode_arrays(body).values())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, error) from None
+
+
+def _unusable(path: Path, error: OSError) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E541",
+        f"cannot use the file {path}",
+        found=error,
+        remedy="check the path, free space and permissions",
+    )
+
+
+def _print_facts(rows: dict[str, str]) -> None:
+    # Not wrapped to the terminal: digests and fingerprints are there to be copied and compared.
+    width = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        _out.print(f"[bold]{name:{width}}[/bold]{escape(value)}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Predictions per patient, and the scores of the report made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shared_model.metrics import (
+    balanced_accuracy,
+    bootstrap,
+    confusion_matrix,
+    macro_auc,
+    paired_difference,
+    stratified_draws,
+)
+from simulations.report.results import Comparison, Score
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Class probabilities of N test patients at one or several sites.
+
+    Attributes:
+        patients: N ids, unique over all sites.
+        label: ``(N,)`` true class.
+        probability: ``(N, C)``, rows summing to one.
+    """
+
+    patients: tuple[str, ...]
+    label: Ints
+    probability: Floats
+
+    @staticmethod
+    def join(parts: Sequence[Predictions]) -> Predictions:
+        """The patients of several sites, one after another."""
+        return Predictions(
+            tuple(patient for part in parts for patient in part.patients),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate([part.probability for part in parts]),
+        )
+
+
+def score(predictions: Predictions, draws: int, seed: int) -> Score:
+    """Balanced accuracy with its 95 % interval from a class-stratified bootstrap of patients."""
+    y, p = predictions.label, predictions.probability
+    interval = bootstrap(balanced_accuracy, y, p, stratified_draws(y, draws, seed))
+    auc = macro_auc(y, p)
+    return Score(
+        balanced_accuracy=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        macro_auc=auc if np.isfinite(auc) else None,
+        n=len(y),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(y, p)),
+    )
+
+
+def compare(
+    arm: str,
+    reference: str,
+    where: str,
+    ours: Predictions,
+    theirs: Predictions,
+    draws: int,
+    seed: int,
+) -> Comparison:
+    """Paired difference in balanced accuracy, on the same patients and the same draws."""
+    if ours.patients != theirs.patients:
+        raise ValueError(f"{arm} and {reference} were not evaluated on the same patients")
+    y = ours.label
+    interval = paired_difference(
+        balanced_accuracy,
+        y,
+        ours.probability,
+        theirs.probability,
+        stratified_draws(y, draws, seed),
+    )
+    return Comparison(
+        arm=arm,
+        reference=reference,
+        where=where,
+        difference=interval.estimate,
+        low=interval.low,
+        high=interval.high,
+        n=len(y),
+    )

@@ -1,0 +1,78 @@
+"""The public cohort as pretraining sees it: clean anatomy, fresh scanners, morphometric targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from client.prepared.intensity import standardise
+from shared_model.atlas.atlas import Atlas
+from simulations.cohort.cohort import CohortFolders
+from simulations.cohort.scanner import apply_scanner, random_scanner
+from simulations.pretraining.heads import MorphometryTargets
+
+# Canonical greys of the synthetic head: CSF 0.18, grey matter 0.62; half-way between them.
+_CSF_BELOW = 0.4
+_SLICE_VOXELS = 2
+
+
+class PublicData:
+    """Clean volumes of a public cohort in memory (float16), with their targets.
+
+    ``look(i, rng)`` is subject i under a new random scanner, standardised as at a hospital:
+    ``(1, D, H, W)`` float32.
+    """
+
+    def __init__(self, folders: CohortFolders, atlas: Atlas) -> None:
+        paths = sorted(folders.volumes.glob("*.npz"))
+        self._volumes = []
+        region_ml, icv_ml, csf, person = [], [], [], []
+        for path in paths:
+            with np.load(path) as data:
+                volume = data["volume"]
+                region_ml.append(data["region_ml"])
+                icv_ml.append(float(data["icv_ml"]))
+            self._volumes.append(volume)
+            csf.append(_csf_shares(volume))
+            person.append(_person(folders, path.stem))
+        ratio = np.log(np.stack(region_ml) / np.asarray(icv_ml)[:, None])
+        self.targets = MorphometryTargets(
+            _z(ratio), _z(np.stack(csf)), _z(np.asarray(person, dtype=np.float64))
+        )
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    def look(self, subject: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """One subject as a random scanner would have seen it."""
+        clean = self._volumes[subject].astype(np.float32)
+        return standardise(apply_scanner(clean, random_scanner(rng), rng))[None]
+
+
+def _csf_shares(volume: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
+    """``(L,)`` share of CSF in the head per 4 mm slice: sagittal, coronal, axial."""
+    head, csf = volume > 0, (volume > 0) & (volume < _CSF_BELOW)
+    shares = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        count = head.sum(others).reshape(-1, _SLICE_VOXELS).sum(1)
+        fluid = csf.sum(others).reshape(-1, _SLICE_VOXELS).sum(1)
+        shares.append(fluid / np.maximum(count, 1))
+    return np.concatenate(shares)
+
+
+def _person(folders: CohortFolders, participant: str) -> tuple[float, float]:
+    (path,) = folders.truth.glob(f"*/sub-{participant}.json")
+    truth = json.loads(path.read_text("utf-8"))
+    return float(truth["visits"][0]["age"]), 1.0 if truth["sex"] == "M" else -1.0
+
+
+def _z(values: npt.NDArray[np.float64]) -> torch.Tensor:
+    spread = values.std(0)
+    return torch.from_numpy(
+        ((values - values.mean(0)) / np.where(spread > 0, spread, 1.0)).astype(np.float32)
+    )

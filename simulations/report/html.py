@@ -1,0 +1,58 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from simulations.report import wording
+from simulations.report.figures import pictures
+from simulations.report.headline import ratio_interval, statements
+from simulations.report.plots.region_importance import ranked_regions
+from simulations.report.results import FederationReport
+from simulations.report.storage import write_text_atomically
+from simulations.report.tables import (
+    participation_table,
+    score_table,
+    small_groups,
+    spread_table,
+)
+
+
+def render_report(report: FederationReport, out_html: Path) -> None:
+    """Draw the report and write it atomically; the same report gives the same bytes."""
+    write_text_atomically(out_html, report_html(report))
+
+
+def report_html(report: FederationReport) -> str:
+    """The page as text; every name is escaped."""
+    environment = Environment(
+        loader=PackageLoader("simulations.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": wording.percent,
+        "significant": wording.significant,
+        "duration": wording.duration,
+        "moment": wording.moment,
+        "listed": wording.listed,
+        "region": wording.region_title,
+        "ratio_interval": ratio_interval,
+    }
+    explained = report.explanations
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        arm=report.arm(report.headline_arm),
+        alone=report.first_arm("alone"),
+        statements=statements(report),
+        pictures=pictures(report),
+        scores=score_table(report),
+        spread=spread_table(report),
+        participation=participation_table(report),
+        small=small_groups(report),
+        top_regions=[] if explained is None else ranked_regions(explained)[:20],
+    )
