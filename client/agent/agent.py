@@ -106,6 +106,7 @@ class SiteAgent:
         AcceptedPlans(state.plans).accept(plan, self._shapes)
         self._data = SiteData(self._config, plan, self._model)
         self._tested = plan.privacy.mode == "none"
+        _log.info("site %s serves plan %r, digest %s", self.name, plan.name, plan.digest)
 
     @property
     def name(self) -> str:

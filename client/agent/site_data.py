@@ -77,15 +77,16 @@ class SiteData:
 
 
 def training_device(name: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``; raises SMR-E421 when there is no such device."""
+    """The device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; SMR-E421 when it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SmrfedError(
             "SMR-E421",
             "the site's configuration asks for a GPU that torch cannot use",
-            expected="a CUDA device",
-            found=f"torch {torch.__version__} without one",
+            expected=name,
+            found=f"{torch.cuda.device_count()} CUDA devices, torch {torch.__version__}",
             remedy='set device = "auto" or "cpu" in site.toml, or repair the GPU driver',
         )
-    return torch.device(name)
+    return device

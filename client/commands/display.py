@@ -27,7 +27,9 @@ def print_facts(facts: Mapping[str, object]) -> None:
     """One fact per line; not wrapped, because digests and fingerprints are there to be copied."""
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
-        out.print(f"[bold]{name:{width}}[/bold]{escape(str(value))}", soft_wrap=True, highlight=False)
+        out.print(
+            f"[bold]{name:{width}}[/bold]{escape(str(value))}", soft_wrap=True, highlight=False
+        )
 
 
 def print_json(data: Any) -> None:

@@ -14,7 +14,15 @@ from rich.table import Table
 
 from client.agent.acceptance import AcceptedPlans, Shapes
 from client.agent.state import StateFolder
-from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, err, out, print_facts, print_json
+from client.commands.display import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    err,
+    out,
+    print_facts,
+    print_json,
+)
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.privacy.composition import plan_use

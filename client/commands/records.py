@@ -22,7 +22,9 @@ def receipts(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> No
     if as_json:
         print_json([receipt.model_dump(mode="json") for receipt in read])
         return
-    table = Table("no.", "time (UTC)", "left?", "run", "round", "numbers", "bytes", "epsilon", "rule")
+    table = Table(
+        "no.", "time (UTC)", "left?", "run", "round", "numbers", "bytes", "epsilon", "rule"
+    )
     for receipt in read:
         decision = receipt.decision
         epsilon = "" if decision.epsilon_after is None else f"{decision.epsilon_after:.3f}"

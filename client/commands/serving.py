@@ -18,7 +18,15 @@ from client.agent.acceptance import AcceptedPlans
 from client.agent.durable import make_private_folder
 from client.agent.replies import ReplyStore
 from client.agent.state import StateFolder
-from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, err, out, print_facts, print_json
+from client.commands.display import (
+    DEFAULT_CONFIG,
+    AsJson,
+    ConfigPath,
+    err,
+    out,
+    print_facts,
+    print_json,
+)
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.privacy.ledger import Ledger
@@ -44,10 +52,10 @@ _ALLOCATOR = {
 def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     """Start the site agent for an accepted plan; it ends with SIGTERM or Ctrl-C."""
     site = SiteConfig.load(config)
-    _start_with_settings(site.threads)
     state = StateFolder(site.state_dir)
     plans = AcceptedPlans(state.plans)
     accepted = plans.newest() if plan is None else plans.find(plan)
+    _start_with_settings(site.threads)
     _log_to(state.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +70,7 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     torch.set_num_threads(site.threads)
     agent = SiteAgent(site, accepted.plan)
     try:
-        # Answers that are stored are given at once; new rounds wait until the scans are prepared.
+        # The courier finds the agent at once; its instructions wait until the scans are prepared.
         service = serve(agent, site.socket)
         out.print(f"agent of site {site.name}, plan {accepted.plan.name!r}, on {site.socket}")
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from client.archive.patients import Patient, Scan
 from client.training.site_model import SiteModel
+from client.training.token_cache import TokenCache
 from shared_model.smrnet.tokens import Tokens
 
 
@@ -69,14 +71,23 @@ class PatientExamples:
 
 
 def patient_examples(
-    site_model: SiteModel, patients: Sequence[Patient], store: VolumeSource
+    site_model: SiteModel,
+    patients: Sequence[Patient],
+    store: VolumeSource,
+    token_folder: Path | None = None,
 ) -> Iterator[PatientExamples]:
-    """Examples of every patient, in order; tokens are computed here when the encoder is frozen."""
+    """Examples of every patient, in order; tokens are computed here when the encoder is frozen.
+
+    With ``token_folder`` they are kept on disk for the next process (:class:`TokenCache`).
+    """
+    tokenise: Callable[[Tensor], Tokens] = site_model.tokenise
+    if site_model.uses_tokens and token_folder is not None:
+        tokenise = TokenCache(token_folder, site_model).tokens
     for patient in patients:
         labels = torch.tensor([scan.label for scan in patient.scans], device=site_model.device)
         volumes = ScanVolumes(store, patient.scans, site_model.device)
         if site_model.uses_tokens:
-            parts = [site_model.tokenise(volumes.read(i)) for i in range(len(volumes))]
+            parts = [tokenise(volumes.read(i)) for i in range(len(volumes))]
             yield PatientExamples(patient.id, Tokens.cat(parts), labels)
         else:
             yield PatientExamples(patient.id, volumes, labels)

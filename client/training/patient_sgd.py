@@ -1,22 +1,19 @@
-"""Patient-level DP-SGD: one backward per patient, Opacus's clipping, noise that nobody can seed."""
+"""Patient-level DP-SGD: Opacus's clipping of whole patients, noise that nobody can seed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client.privacy.secure_random import RandomStream
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
-from shared_model.smrnet.tokens import Tokens
-
-Forward = Callable[[Tokens | Tensor], Tensor]
+from client.training.patient_gradients import PatientGradients
 
 # Opacus clips to a bound this much (relative) below C, so that rounding never exceeds C.
 CLIPPING_MARGIN = 1e-9
@@ -29,10 +26,10 @@ class PatientOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus's optimiser as its ``grad_sample_mode="no_op"`` uses it, with another source of noise.
 
     Clipping, accumulation, scaling and the guard against using a gradient twice are Opacus's; each
-    patient is one ``(1, P)`` per-sample gradient in float64. Only :meth:`add_noise` differs:
-    normals of standard deviation ``sigma * C`` come from ``random`` in float64, and the noised sum
-    is rounded to a grid. No Opacus accountant is attached: the hospital's ledger has counted the
-    step before it was taken.
+    patient is one row of a ``(n, P)`` per-sample gradient in float64. Only :meth:`add_noise`
+    differs: normals of standard deviation ``sigma * C`` come from ``random`` in float64, and the
+    noised sum is rounded to a grid. No Opacus accountant is attached: the hospital's ledger has
+    counted the step before it was taken.
     """
 
     def __init__(
@@ -71,21 +68,21 @@ class PatientSGD:
     Guarantee: every :meth:`step` is one use of the Poisson-subsampled Gaussian mechanism with
     ``sampling_rate`` and ``noise_multiplier``, under add-or-remove-one-patient (all scans and
     visits); its result, the parameters, may be released. The denominator ``sampling_rate *
-    declared_patients`` is public. Assumes that ``forward`` computes each scan on its own
-    (:mod:`client.training.self_test`) and that nothing else it reads was fitted to patients.
+    declared_patients`` is public. Assumes that ``gradients`` computes each patient on
+    its own (:mod:`client.training.self_test`) and that nothing it reads was fitted to patients.
 
     Limit: the number of scans shows in the time a step takes.
 
     Args:
-        forward: model inputs to logits ``(S, C)``.
-        parameters: those that train; all others must not require gradients.
+        flat: the parameters that train; all others must not require gradients.
+        gradients: how the gradient of a patient is computed.
         random: the source of sampling and noise; ``SecureRandom`` outside tests.
     """
 
     def __init__(
         self,
-        forward: Forward,
-        parameters: Sequence[nn.Parameter],
+        flat: FlatParameters,
+        gradients: PatientGradients,
         *,
         sampling_rate: float,
         declared_patients: int,
@@ -97,8 +94,8 @@ class PatientSGD:
     ) -> None:
         if not noise_multiplier > 0 or not clipping_norm > 0:
             raise ValueError("private training needs noise and a clipping norm")
-        self._forward = forward
-        self._flat = FlatParameters(parameters)
+        self._flat = flat
+        self._gradients = gradients
         # Opacus keeps its sums as attributes of the parameter.
         self._master: Any = self._flat.master
         self._sampling_rate = sampling_rate
@@ -120,8 +117,8 @@ class PatientSGD:
 
         An empty draw is a step like any other: noise over the fixed denominator.
         """
-        for index in self._random.select(len(patients), self._sampling_rate):
-            self._accumulate(patients[index])
+        drawn = self._random.select(len(patients), self._sampling_rate)
+        self._accumulate([patients[index] for index in drawn])
         # An empty per-sample batch ends the logical batch: Opacus adds the noise once and steps.
         self._submit(self._master.new_zeros(0, len(self._master)), last=True)
         self._flat.publish()
@@ -131,8 +128,7 @@ class PatientSGD:
 
         For self-tests on public inputs; releasing it for patients would void the guarantee.
         """
-        for patient in patients:
-            self._accumulate(patient)
+        self._accumulate(patients)
         total: Tensor | None = self._master.summed_grad
         self._master.summed_grad = None
         return torch.zeros_like(self._flat.master.detach()) if total is None else total
@@ -141,18 +137,11 @@ class PatientSGD:
         """Detach from the model."""
         self._flat.close()
 
-    def _accumulate(self, patient: PatientExamples) -> None:
-        gradient = self._flat.gradient.zero_()
-        for inputs, labels in patient.chunks():
-            loss = cross_entropy(self._forward(inputs), labels, reduction="sum")
-            # The patient's scans are averaged before the one clip. Class weights are uniform:
-            # the class counts are private.
-            torch.autograd.backward(loss / len(patient.labels))
-        sample = gradient.double()[None]
-        if not math.isfinite(float(sample.sum())):
-            sample = torch.zeros_like(sample)
-            self.zeroed_patients += 1
-        self._submit(sample, last=False)
+    def _accumulate(self, patients: Sequence[PatientExamples]) -> None:
+        for samples in self._gradients(patients):
+            finite = torch.isfinite(samples.sum(dim=1, keepdim=True))
+            self.zeroed_patients += len(samples) - int(finite.sum())
+            self._submit(torch.where(finite, samples, 0.0), last=False)
 
     def _submit(self, sample: Tensor, *, last: bool) -> None:
         self._master.grad_sample = sample

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from client.privacy.composition import site_trains_in_rounds
 from client.privacy.secure_random import SeededRandom
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
@@ -22,7 +23,8 @@ def personalise(
     """Fit the site parameters phi with the released model held fixed, and return them by name.
 
     Minimises the mean patient loss plus ``(penalty / 2) ||phi - phi_0||^2`` (science.md 3.2, option
-    ii) by full-batch Adam; deterministic. ``phi_0`` is what the model holds: zero for residuals.
+    ii) by full-batch Adam; deterministic. ``phi_0`` is zero for residuals; for
+    norms that trained in the rounds (mode ``none``) it is where they arrived.
     The result depends on patients without noise: it must never leave the hospital, nor steer a
     later release (:func:`client.training.rounds.train_round` resets it first). Returns the
     site parameters unchanged when the plan says ``never``, when the model has none, or when there
@@ -32,6 +34,8 @@ def personalise(
     if plan.adaptation.personalise == "never" or not names or not examples:
         return site_model.site_arrays()
     adaptation = plan.adaptation
+    if not site_trains_in_rounds(plan):
+        site_model.reset_site()
     site_model.train_only(names)
     site_model.model.eval()
     parameters = site_model.parameters(names)

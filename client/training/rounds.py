@@ -13,6 +13,8 @@ from client.privacy.composition import refuse_unsound, site_trains_in_rounds
 from client.privacy.secure_random import SecureRandom, SeededRandom
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
+from client.training.flat_parameters import FlatParameters
+from client.training.patient_gradients import patient_gradients
 from client.training.patient_sgd import PatientSGD
 from client.training.plain_sgd import PlainSGD
 from client.training.site_model import SiteModel
@@ -84,9 +86,10 @@ def _train_privately(
     plan: FederationPlan,
     site_name: str,
 ) -> int:
+    flat = FlatParameters(site_model.parameters(trained))
     engine = PatientSGD(
-        site_model.logits,
-        site_model.parameters(trained),
+        flat,
+        patient_gradients(site_model, trained, flat),
         sampling_rate=plan.training.sampling_rate,
         declared_patients=plan.site(site_name).declared_patients,
         noise_multiplier=plan.privacy.noise_multiplier,

@@ -8,6 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from client.privacy.secure_random import SeededRandom
 from client.training.examples import PatientExamples
+from client.training.flat_parameters import FlatParameters
+from client.training.patient_gradients import patient_gradients
 from client.training.patient_sgd import PatientSGD
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
@@ -17,7 +19,7 @@ _TOLERANCE = 1e-3  # float32 kernels differ between batch sizes; a coupled model
 _CLIPPING_NORM = 1e-4  # far below any real gradient, so that the clip is at work
 
 
-def synthetic_inputs(site_model: SiteModel, count: int = 3) -> Tokens | Tensor:
+def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Tokens | Tensor:
     """Public random inputs of ``count`` scans, of the shapes that the plan gives."""
     generator = torch.Generator().manual_seed(0)
     shape = (count, 1, *site_model.plan.input.grid.shape)
@@ -69,9 +71,11 @@ def _largest_move(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor
     patients = [
         PatientExamples(str(i), inputs[i : i + 1], labels[i : i + 1]) for i in range(len(inputs))
     ]
+    names = site_model.groups["shared"]
+    flat = FlatParameters(site_model.parameters(names))
     engine = PatientSGD(
-        site_model.logits,
-        site_model.parameters(site_model.groups["shared"]),
+        flat,
+        patient_gradients(site_model, names, flat),
         sampling_rate=1.0,
         declared_patients=len(patients),
         noise_multiplier=1.0,

@@ -34,8 +34,7 @@ def drive(grid: Grid, context: Context) -> None:
             "the run configuration names no run directory",
             expected=f"{RUN_DIR_KEY}: an absolute path",
             found=given,
-            remedy="start the run with `smrfed-coordinator run`, or with "
-            f"flwr run --run-config '{RUN_DIR_KEY}=\"...\"'",
+            remedy=f"start it with: flwr run BUNDLE --run-config '{RUN_DIR_KEY}=\"...\"'",
         )
     run_dir = RunDirectory.open(Path(given))
     deployment = Deployment.load(run_dir.path)

@@ -29,6 +29,11 @@ class Deployment(BaseModel):
     site_keys: Path = Field(description="folder with SITE.pub, a PEM public key, for every site")
     driver: DriverSettings = Field(default_factory=DriverSettings)
 
+    @staticmethod
+    def exists(run_dir: Path) -> bool:
+        """Whether ``RUN_DIR/deployment.toml`` is there."""
+        return (run_dir / _FILE).exists()
+
     @classmethod
     def load(cls, run_dir: Path) -> Deployment:
         """Read ``RUN_DIR/deployment.toml``; raises SMR-E555.
@@ -44,7 +49,7 @@ class Deployment(BaseModel):
                 f"cannot read {path}",
                 expected="coordinator_key, site_keys, and optionally [driver]",
                 found=error,
-                remedy="write the file, or start the run with `smrfed-coordinator run`",
+                remedy="write the file as docs/deployment.md shows",
             ) from None
         return read.model_copy(
             update={

@@ -18,6 +18,7 @@ _ARRAYS = "arrays"
 _BODY = "body"
 _ERROR = "error"
 _ENCODING = "smrfed.sealed-body.v1"
+_NOT_SEALED = "SMR-E551"
 _MAX_TEXT = 200
 
 
@@ -44,9 +45,9 @@ def unpack(content: RecordDict) -> Sealed | Failure:
         # Taken out of the record, so that the reply is in memory once.
         body = content.array_records[_ARRAYS].pop(_BODY).data
     except KeyError as error:
-        return Failure(f"SMR-E551: the reply carries no {_plain(str(error))}")
+        return Failure(f"{_NOT_SEALED}: the reply carries no {_plain(str(error))}")
     if not (isinstance(header, bytes) and isinstance(signature, bytes) and isinstance(body, bytes)):
-        return Failure("SMR-E551: the reply's fields are not bytes")
+        return Failure(f"{_NOT_SEALED}: the reply's fields are not bytes")
     try:
         return Sealed(header, body, signature)
     except SmrfedError as error:

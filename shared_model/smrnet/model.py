@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -42,7 +43,9 @@ class SMRNet(nn.Module):
         adjacency = adjacency.detach().cpu()
         _check_atlas(labels, adjacency)
         self.config = config
-        strides = [config.stem_stride * 2 ** (s + 1) for s in range(SCALES)]
+        strides = tuple(config.stem_stride * 2 ** (s + 1) for s in range(SCALES))
+        #: Voxels of the input per cell at each scale, finest first.
+        self.strides = strides
         self.encoder = Encoder(config.width, config.features, config.stem_stride, config.site_norm)
         self.region_pooling = nn.ModuleList(
             RegionPooling(labels, len(adjacency), stride) for stride in strides
@@ -56,8 +59,12 @@ class SMRNet(nn.Module):
 
     def raw_tokens(self, x: Tensor) -> Tokens:
         """Tokens of ``(B, 1, D, H, W)`` before standardisation, to fit the standardiser on."""
+        return self.pool(self.encoder(x))
+
+    def pool(self, maps: Sequence[Tensor]) -> Tokens:
+        """Raw tokens of the encoder's feature maps, finest scale first."""
         regions, slices = [], []
-        for scale, features in enumerate(self.encoder(x)):
+        for scale, features in enumerate(maps):
             regions.append(self.encoder.project(scale, self.region_pooling[scale](features)))
             slices.append(self.encoder.project(scale, self.slice_pooling[scale](features)))
         return Tokens(torch.stack(regions, dim=1), torch.stack(slices, dim=1))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -139,10 +140,10 @@ def _run(
             tell(done, len(subjects))
         return
     # Spawned, not forked: the caller may hold threads (torch, gRPC).
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_single_threaded
-    )
-    with pool:
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+    ):
         futures = [pool.submit(work, subject) for subject in waiting]
         try:
             for future in as_completed(futures):
@@ -154,9 +155,20 @@ def _run(
             raise
 
 
-def _single_threaded() -> None:
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Set for workers to inherit: numeric libraries ignore what is set after their import."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _finish(spec: CohortSpec, subjects: Sequence[Subject], folders: CohortFolders) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from client.config import SiteConfig
 from server.checkpoints.run_directory import RunDirectory
 from server.flower.control import ControlApi, RunStatus
 from server.flower.event_log import EventFollower
@@ -48,6 +49,13 @@ class DeployedSite:
     name: str
     socket: Path
     agent_command: tuple[str, ...]
+
+    @classmethod
+    def from_config(cls, config: Path) -> DeployedSite:
+        """The site of a ``site.toml``, with the agent that a hospital runs."""
+        site = SiteConfig.load(config)
+        run = (command("smrfed-site"), "run", "--config", str(config.resolve()))
+        return cls(site.name, site.socket, run)
 
 
 class DeployedFederation:
@@ -177,9 +185,27 @@ class DeployedFederation:
             lambda: _answers(url, trust), "the SuperLink's answer", _START_S, ["superlink"]
         )
 
+    def start_node(self, site: DeployedSite) -> None:
+        """Start a site's SuperNode (again, with the same key and port)."""
+        self.processes.start(
+            f"{site.name}-node",
+            [
+                command("flower-supernode"),
+                *("--superlink", self.address),
+                *("--root-certificates", str(self.authority)),
+                *("--auth-supernode-private-key", str(self._work / "pki" / site.name)),
+                *("--host", "127.0.0.1", "--port", str(self._node_ports[site.name])),
+                *("--isolation", "process"),
+                *("--superexec-auth-secret-file", str(self._secret(site.name))),
+                *("--node-config", f'socket="{site.socket}"'),
+            ],
+            {"FLWR_HOME": str(self._home(site.name))},
+        )
+
     def _start(self) -> None:
         self._server = issue_server_certificate(self._work / "pki")
-        self._port, *node_ports = free_ports(1 + len(self._sites))
+        self._port, *ports = free_ports(1 + len(self._sites))
+        self._node_ports = {s.name: port for s, port in zip(self._sites, ports, strict=True)}
         self._bundle = write_app_bundle(self._work)
         for name in ("superlink", *(site.name for site in self._sites)):
             create_secret(self._secret(name))
@@ -190,11 +216,11 @@ class DeployedFederation:
         self.start_superlink()
         self._start_exec("superlink", self.address, ["--root-certificates", str(self.authority)])
         with self.control() as control:
-            for site, port in zip(self._sites, node_ports, strict=True):
+            for site in self._sites:
                 control.register_node(site.name, create_node_key(self._work / "pki" / site.name))
-                self._start_node(site, port)
-            for site, port in zip(self._sites, node_ports, strict=True):
-                self._start_exec(site.name, f"127.0.0.1:{port}", ["--insecure"])
+                self.start_node(site)
+            for name, port in self._node_ports.items():
+                self._start_exec(name, f"127.0.0.1:{port}", ["--insecure"])
             names = [site.name for site in self._sites]
             self.processes.wait_until(
                 lambda: control.online_sites().issuperset(names),
@@ -206,22 +232,6 @@ class DeployedFederation:
             self.processes.wait_until(
                 site.socket.is_socket, f"the agent of {site.name}", _START_S, [f"{site.name}-agent"]
             )
-
-    def _start_node(self, site: DeployedSite, port: int) -> None:
-        self.processes.start(
-            f"{site.name}-node",
-            [
-                command("flower-supernode"),
-                *("--superlink", self.address),
-                *("--root-certificates", str(self.authority)),
-                *("--auth-supernode-private-key", str(self._work / "pki" / site.name)),
-                *("--host", "127.0.0.1", "--port", str(port)),
-                *("--isolation", "process"),
-                *("--superexec-auth-secret-file", str(self._secret(site.name))),
-                *("--node-config", f'socket="{site.socket}"'),
-            ],
-            {"FLWR_HOME": str(self._home(site.name))},
-        )
 
     def _start_exec(self, name: str, address: str, trust: list[str]) -> None:
         self.processes.start(

@@ -117,7 +117,11 @@ class ProcessSet:
     def start(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> Child:
-        """Start a process; its output goes to ``NAME.log``, appended across restarts."""
+        """Start a process; its output goes to ``NAME.log``, appended across restarts.
+
+        One of the same name must have ended, or is ended now.
+        """
+        self.stop([name])
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

@@ -1,13 +1,19 @@
-"""Throw-away heads that teach an encoder morphometry: no diagnosis, only volumes, age and sex."""
+"""Throw-away heads that teach an encoder morphometry: tissue, volumes, age and sex; no diagnosis."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared_model.smrnet.tokens import Tokens
+
+TISSUES = 3
+# A tissue share varies by about 0.3 over the brain: this brings its error to the scale of z-scores.
+_TISSUE_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,28 @@ def morphometry_loss(predicted: MorphometryTargets, truth: MorphometryTargets) -
         + 0.5 * (predicted.csf - truth.csf).square().mean()
         + 0.1 * (predicted.person - truth.person).square().mean()
     )
+
+
+class TissueHeads(nn.Module):
+    """Share of CSF, grey and white matter in every cell, from the feature map of each scale.
+
+    The input was seen through a random scanner and the target is the clean anatomy, so the encoder
+    must learn what tissue is, whatever the contrast (domain randomisation, Billot et al. 2023).
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv3d(count, TISSUES, 1) for count in channels)
+
+    def loss(self, maps: Sequence[Tensor], tissue: Tensor) -> Tensor:
+        """Mean squared error over cells that hold any head.
+
+        ``maps`` are ``(B, C_s, D_s, H_s, W_s)``; ``tissue`` is ``(B, 3, D, H, W)`` shares in [0, 1].
+        """
+        total = tissue.new_zeros(())
+        for head, features in zip(self.heads, maps, strict=True):
+            target = F.adaptive_avg_pool3d(tissue, features.shape[2:])
+            inside = target.sum(1, keepdim=True) > 0
+            error = (head(features) - target).square() * inside
+            total = total + error.sum() / (TISSUES * inside.sum())
+        return _TISSUE_WEIGHT * total

@@ -15,8 +15,9 @@ from simulations.cohort.cohort import CohortFolders
 from simulations.cohort.scanner import apply_scanner, random_scanner
 from simulations.pretraining.heads import MorphometryTargets
 
-# Canonical greys of the synthetic head: CSF 0.18, grey matter 0.62; half-way between them.
+# Half-way between the canonical greys of the synthetic head: CSF 0.18, grey 0.62, white 1.
 _CSF_BELOW = 0.4
+_GREY_BELOW = 0.81
 _SLICE_VOXELS = 2
 
 
@@ -51,6 +52,13 @@ class PublicData:
         """One subject as a random scanner would have seen it."""
         clean = self._volumes[subject].astype(np.float32)
         return standardise(apply_scanner(clean, random_scanner(rng), rng))[None]
+
+    def tissue(self, subject: int) -> npt.NDArray[np.float32]:
+        """``(3, D, H, W)`` CSF, grey and white matter of one subject, 0 or 1."""
+        clean = self._volumes[subject]
+        csf = (clean > 0) & (clean < _CSF_BELOW)
+        grey = (clean >= _CSF_BELOW) & (clean < _GREY_BELOW)
+        return np.stack([csf, grey, clean >= _GREY_BELOW]).astype(np.float32)
 
 
 def _csf_shares(volume: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,28 @@ from torch import Tensor
 
 from shared_model.smrnet.model import SMRNet
 from shared_model.smrnet.tokens import Tokens
-from simulations.pretraining.heads import MorphometryHeads, MorphometryTargets, morphometry_loss
+from simulations.pretraining.heads import (
+    MorphometryHeads,
+    MorphometryTargets,
+    TissueHeads,
+    morphometry_loss,
+)
 
-# Draws the model input (1, D, H, W) of one public subject under a fresh random scanner.
-Look = Callable[[int, np.random.Generator], npt.NDArray[np.float32]]
+
+class PublicSubjects(Protocol):
+    """Public anatomy that can be looked at through another scanner each time."""
+
+    targets: MorphometryTargets
+
+    def __len__(self) -> int: ...
+
+    def look(self, subject: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        """Model input ``(1, D, H, W)`` of one subject under a fresh random scanner."""
+        ...
+
+    def tissue(self, subject: int) -> npt.NDArray[np.float32]:
+        """``(3, D, H, W)`` true CSF, grey and white matter."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,29 +55,34 @@ class EpochReport:
 
     epoch: int
     training_loss: float
+    training_tissue_loss: float
     validation_loss: float
     volume_correlation: float
 
 
 def pretrain(
     model: SMRNet,
-    look: Look,
-    targets: MorphometryTargets,
+    public: PublicSubjects,
     options: PretrainingOptions,
     observer: Callable[[EpochReport], None],
 ) -> None:
-    """Fit ``model.encoder`` to predict morphometry, then fit ``model.standardiser``.
+    """Fit ``model.encoder`` to predict tissue and morphometry, then fit ``model.standardiser``.
 
-    ``targets`` has one row per public subject; the last ``validation_share`` of them is only
-    watched. The reasoner is not touched: it is the private part.
+    The last ``validation_share`` of the subjects is only watched. The reasoner is not touched: it
+    is the private part.
     """
-    subjects = len(targets.volumes)
+    subjects, targets = len(public), public.targets
     train = subjects - max(1, round(subjects * options.validation_share))
     rng = np.random.default_rng(options.seed)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         heads = _heads_for(model, targets)
-    parameters = [*model.encoder.parameters(), *heads.parameters()]
+        tissue_heads = TissueHeads([lateral.in_features for lateral in model.encoder.laterals])
+    parameters = [
+        *model.encoder.parameters(),
+        *heads.parameters(),
+        *tissue_heads.parameters(),
+    ]
     optimiser = torch.optim.AdamW(
         parameters, lr=options.learning_rate, weight_decay=options.weight_decay
     )
@@ -66,32 +90,36 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, steps)
     watched = list(range(train, subjects))
     fixed_looks = [
-        look(subject, np.random.default_rng([options.seed, subject])) for subject in watched
+        public.look(subject, np.random.default_rng([options.seed, subject])) for subject in watched
     ]
     for epoch in range(options.epochs):
         order = rng.permutation(train)
         losses = []
         for start in range(0, train, options.batch_size):
             rows = order[start : start + options.batch_size].tolist()
-            batch = torch.from_numpy(np.stack([look(row, rng) for row in rows]))
-            loss = morphometry_loss(heads(model.raw_tokens(batch)), targets[rows])
+            batch = torch.from_numpy(np.stack([public.look(row, rng) for row in rows]))
+            tissue = torch.from_numpy(np.stack([public.tissue(row) for row in rows]))
+            maps = model.encoder(batch)
+            tissue_loss = tissue_heads.loss(maps, tissue)
+            loss = morphometry_loss(heads(model.pool(maps)), targets[rows]) + tissue_loss
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append((loss.item(), tissue_loss.item()))
         predicted = heads(_raw_tokens(model, fixed_looks))
         truth = targets[watched]
         observer(
             EpochReport(
                 epoch + 1,
-                float(np.mean(losses)),
+                float(np.mean(losses, axis=0)[0]),
+                float(np.mean(losses, axis=0)[1]),
                 morphometry_loss(predicted, truth).item(),
                 _mean_correlation(predicted.volumes, truth.volumes),
             )
         )
-    model.standardiser.fit([_raw_tokens(model, [look(row, rng)]) for row in range(subjects)])
+    model.standardiser.fit([_raw_tokens(model, [public.look(row, rng)]) for row in range(subjects)])
 
 
 def _heads_for(model: SMRNet, targets: MorphometryTargets) -> MorphometryHeads:

@@ -242,7 +242,8 @@ def _explanation(report: FederationReport) -> Statement | None:
         return None
     text = (
         "The regions that drove this model's output: truly atrophied ones got "
-        f"{significant(ratio.value)} times the weight that chance gives them{ratio_interval(ratio)}."
+        f"{significant(ratio.value)} times the weight that chance gives them"
+        f"{ratio_interval(ratio)}."
     )
     verdict: Decision = "not shown"
     if ratio.low is not None and ratio.high is not None:

@@ -47,6 +47,7 @@ def small_plan(
     declared: int = 20,
     privacy: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
+    dropout: float = 0.0,
     adaptation: dict[str, Any] | None = None,
 ) -> FederationPlan:
     private = {"mode": "local", "noise_multiplier": 2.0, "epsilon": 8.0}
@@ -55,7 +56,7 @@ def small_plan(
         {
             "name": "small",
             "input": {"grid": {"spacing_mm": GRID.spacing_mm}},
-            "model": {"config": {"width": 4}},
+            "model": {"config": {"width": 4, "dropout": dropout}},
             "groups": groups.model_dump(),
             "privacy": (private if mode == "local" else {"mode": "none"}) | (privacy or {}),
             "training": {"rounds": 3, "learning_rate": 0.1} | (training or {}),

@@ -1,4 +1,4 @@
-"""The courier between Flower and a real agent service: bytes pass unchanged, reasons are not lost."""
+"""The courier between Flower and a real agent service: bytes pass unchanged, reasons survive."""
 
 from __future__ import annotations
 

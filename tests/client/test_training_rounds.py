@@ -14,27 +14,33 @@ from torch.nn.functional import cross_entropy
 
 from client.archive.patients import Patient, Scan
 from client.privacy.secure_random import SeededRandom
-from client.training.examples import patient_examples
+from client.training.examples import PatientExamples, patient_examples
 from client.training.personalise import personalise
 from client.training.rounds import TrainedRound, train_round
+from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
 from shared_model.smrnet.tokens import Tokens
 
 
-def one_round(seed: int, encoder: str = "frozen", site: str = "a", number: int = 1) -> TrainedRound:
-    plan = small_plan(
-        "none", encoder=encoder, training={"local_steps": 2, "sampling_rate": 0.6}
-    )
+def one_round(
+    seed: int, encoder: str = "frozen", dropout: float = 0.0, site: str = "a", number: int = 1
+) -> TrainedRound:
+    steps = {"local_steps": 2, "sampling_rate": 0.6}
+    plan = small_plan("none", encoder=encoder, dropout=dropout, training=steps)
     site_model = small_model(plan)
     patients = token_patients(site_model, 9) if encoder == "frozen" else volume_patients(3)
     torch.manual_seed(seed)
     return train_round(site_model, patients, plan, site, number, "run")
 
 
-@pytest.mark.parametrize("encoder", ["frozen", "shared"])
-def test_a_round_without_privacy_repeats_bit_for_bit_whatever_the_global_seed(encoder: str) -> None:
-    first, second = one_round(1, encoder), one_round(2, encoder)
+@pytest.mark.parametrize(
+    ("encoder", "dropout"), [("frozen", 0.0), ("shared", 0.0), ("frozen", 0.3)]
+)
+def test_a_round_without_privacy_repeats_bit_for_bit_whatever_the_global_seed(
+    encoder: str, dropout: float
+) -> None:
+    first, second = one_round(1, encoder, dropout), one_round(2, encoder, dropout)
     assert first.delta.keys() == second.delta.keys()
     for name in first.delta:
         np.testing.assert_array_equal(first.delta[name], second.delta[name])
@@ -86,6 +92,14 @@ def test_a_private_round_sends_no_metrics() -> None:
     plan = small_plan("local")
     site_model = small_model(plan)
     assert train_round(site_model, token_patients(site_model, 2), plan, "a", 1, "r").metrics == {}
+
+
+def test_dropout_is_possible_under_privacy() -> None:
+    plan = small_plan("local", dropout=0.3)
+    site_model = small_model(plan)
+    assert sensitivity_self_test(site_model, synthetic_inputs(site_model)) <= 1 + 1e-5
+    delta = train_round(site_model, token_patients(site_model, 3), plan, "a", 1, "run").delta
+    assert all(np.isfinite(value).all() for value in delta.values())
 
 
 def test_training_lowers_the_loss() -> None:
@@ -213,6 +227,42 @@ def test_tokens_are_cached_only_when_everything_below_them_is_frozen(encoder: st
     for number in (1, 2):
         train_round(site_model, examples, plan, "a", number, "run")
     assert store.reads - prepared == (0 if encoder == "frozen" else 6)
+
+
+def test_tokens_on_disk_are_the_same_bits_and_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site_model = small_model(small_plan("none"))
+    patients = [Patient("p", None, tuple(Scan(s, Path(s), 1, None) for s in ("m0", "m012")))]
+    folder = tmp_path / "tokens"
+
+    def examples(folder: Path | None) -> list[PatientExamples]:
+        return list(patient_examples(site_model, patients, ArrayStore(), folder))
+
+    expected = examples(None)[0].inputs
+    calls = 0
+    tokenise = SiteModel.tokenise
+
+    def counted(self: SiteModel, volumes: torch.Tensor) -> Tokens:
+        nonlocal calls
+        calls += 1
+        return tokenise(self, volumes)
+
+    monkeypatch.setattr(SiteModel, "tokenise", counted)
+    for computed in (2, 2):
+        found = examples(folder)[0].inputs
+        assert torch.equal(found.regions, expected.regions)  # type: ignore[union-attr]
+        assert torch.equal(found.slices, expected.slices)  # type: ignore[union-attr]
+        assert calls == computed
+    files = sorted(folder.iterdir())
+    assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o600"] * 2
+    files[0].write_bytes(b"damaged")
+    assert torch.equal(examples(folder)[0].inputs.regions, expected.regions)  # type: ignore[union-attr]
+    assert calls == 3
+    with torch.no_grad():
+        site_model.parameters(site_model.groups["frozen"])[0].add_(1.0)
+    examples(folder)
+    assert calls == 5  # another encoder, other tokens
 
 
 @settings(max_examples=20, deadline=None)

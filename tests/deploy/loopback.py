@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from shared_model.plan import FederationPlan
 from shared_model.protocol.keys import create_signing_key, load_signing_key, public_path
 from shared_model.protocol.sealed import Sealed
 from simulations.deployed.federation import DeployedSite
+from simulations.federation.in_process import InProcessTransport
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 SITES = ("north", "south")
@@ -49,6 +51,7 @@ class Coordinator:
         (folder / "site-keys").mkdir()
         for name in SITES:
             create_signing_key(folder / f"{name}.pem")
+            self.started(name).touch()
             shutil.copy(public_path(folder / f"{name}.pem"), folder / "site-keys" / f"{name}.pub")
 
     def new_run(self, name: str) -> RunDirectory:
@@ -85,21 +88,12 @@ class Coordinator:
         return RoundDriver(
             self.plan,
             run_dir,
-            DirectTransport(self.folder),
+            InProcessTransport({name: self._answer_of(name) for name in SITES}),
             load_signing_key(deployment.coordinator_key),
             deployment.public_keys(self.plan),
             settings=DriverSettings.in_process(),
         ).run()
 
-
-class DirectTransport:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._replies: dict[str, Sealed] = {}
-
-    def push(self, site: str, message: Sealed, time_to_live_s: float) -> str:
-        self._replies[site] = answer(message, load_signing_key(self._folder / f"{site}.pem"))
-        return site
-
-    def poll(self, handle: str) -> Sealed:
-        return self._replies.pop(handle)
+    def _answer_of(self, name: str) -> Callable[[Sealed], Sealed]:
+        key = load_signing_key(self.folder / f"{name}.pem")
+        return lambda instruction: answer(instruction, key)

@@ -7,6 +7,7 @@ instruction that it computes (and not for one that it answers from memory).
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,8 @@ class StandIn:
             header = decode_header(RoundInstruction, instruction)
             with self._started.open("a") as file:
                 file.write(f"{header.run_id} {header.kind} {header.round}\n")
+            if (header.run_id, header.kind, header.round) == ("slow", "train", 1):
+                time.sleep(8)
             self._answers[instruction.digest] = answer(instruction, self._key)
         return self._answers[instruction.digest]
 

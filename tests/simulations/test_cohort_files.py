@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -128,9 +129,9 @@ def test_truth_table_and_features(cohort: CohortFolders) -> None:
     assert kept.sha256 == load_template().atlas.sha256
 
 
-def test_resume_redoes_only_what_is_missing(tmp_path: Path) -> None:
+def test_resume_redoes_only_what_is_missing(cohort: CohortFolders, tmp_path: Path) -> None:
     spec = small()
-    folders = generate_cohort(spec, tmp_path, workers=1)
+    folders = CohortFolders(shutil.copytree(cohort.root, tmp_path, dirs_exist_ok=True))
     whole = contents(tmp_path)
     victim, other = all_subjects(spec)[:2]
     truth_path(folders.truth, victim).unlink()

@@ -1,0 +1,97 @@
+"""How this hospital writes its tables: column names, and its own words for the plan's labels."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from client.archive.problems import Problem, one
+from shared_model.errors import SmrfedError
+
+#: How a missing value is written, and how an empty cell is read.
+MISSING = "n/a"
+
+
+class ColumnNames(BaseModel):
+    """Columns of participants.tsv and the sessions tables; upper and lower case are the same.
+
+    A column that is named in the site's configuration must exist. Without a name, the usual ones
+    are looked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    diagnosis: str | None = Field(default=None, description="default: diagnosis, else group")
+    age: str | None = Field(default=None, description="years at the visit; default: age")
+    sex: str | None = Field(default=None, description="default: sex, else gender")
+
+
+#: Where to look for a column that the site does not name.
+USUAL_COLUMNS = {
+    "diagnosis": ("diagnosis", "group"),
+    "age": ("age",),
+    "sex": ("sex", "gender"),
+}
+
+
+class LabelMapping(BaseModel):
+    """Archive values of each plan label, values to leave out, and how the tables are read.
+
+    Values are compared without regard to case and surrounding blanks; an empty cell is ``n/a``.
+    A value that is neither mapped nor excluded is an error: nobody is left out by accident.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="plan label: the archive's values that mean it"
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="archive values whose visits take no part; n/a for missing ones"
+    )
+    columns: ColumnNames = ColumnNames()
+    missing_images: Literal["error", "skip"] = Field(
+        default="error", description="what to do with people in participants.tsv without an image"
+    )
+
+    @model_validator(mode="after")
+    def _every_value_means_one_thing(self) -> Self:
+        seen: dict[str, str] = {}
+        for label, values in [*self.values.items(), ("exclude", self.exclude)]:
+            for value in map(normalise, values):
+                if seen.setdefault(value, label) != label:
+                    raise ValueError(f"{value!r} stands under {seen[value]} and under {label}")
+        return self
+
+    def indices(self, plan_labels: tuple[str, ...]) -> dict[str, int | None]:
+        """Normalised archive value to index in the plan's labels; None: excluded.
+
+        Raises SMR-E219 when the mapping names a label that the plan does not have.
+        """
+        unknown = [label for label in self.values if label not in plan_labels]
+        if unknown:
+            raise SmrfedError(
+                "SMR-E219",
+                "the site's [labels] name a label that the plan does not have",
+                expected=f"only {', '.join(plan_labels)}, written the same way",
+                found=", ".join(unknown),
+                remedy="correct [labels] in site.toml; list values to leave out under exclude",
+            )
+        out: dict[str, int | None] = {
+            normalise(value): plan_labels.index(label)
+            for label, values in self.values.items()
+            for value in values
+        }
+        return out | dict.fromkeys(map(normalise, self.exclude))
+
+
+def normalise(value: str) -> str:
+    """A table's value as it is compared: no surrounding blanks, no case, ``n/a`` when empty."""
+    return value.strip().casefold() or MISSING
+
+
+def missing_label_column(file: str, found: tuple[str, ...], wanted: str | None) -> SmrfedError:
+    """The error for tables that hold no diagnosis."""
+    names = wanted or " or ".join(USUAL_COLUMNS["diagnosis"])
+    return one(Problem.MISSING_COLUMN, f"{file}: no {names} among {', '.join(found)}")

@@ -1,0 +1,61 @@
+"""``smrfed-site``: everything that a hospital does, from the first folder to the ledger."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+
+import click
+import typer
+
+from client.commands.display import err
+from client.commands.first_steps import check, init
+from client.commands.plans import accept
+from client.commands.records import ledger, receipts
+from client.commands.serving import run, status
+from shared_model.errors import SmrfedError
+
+_UNEXPECTED = 70
+
+app = typer.Typer(
+    help="One hospital of a smrfed federation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (init, check, accept, run, status, receipts, ledger):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line.
+
+    An error that has a number is shown with its situation and remedy, exit status 1; a wrong option
+    with the usage, exit status 2; anything else leaves its traceback in a file that only its owner
+    can read, exit status 70.
+    """
+    try:
+        sys.exit(app(standalone_mode=False))
+    except SmrfedError as error:
+        err.print(error.render(), markup=False, highlight=False)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        err.print("nothing was changed")
+        sys.exit(1)
+    except Exception:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        descriptor, path = tempfile.mkstemp(prefix=f"smrfed-site-{stamp}-", suffix=".log")
+        with os.fdopen(descriptor, "w") as file:
+            traceback.print_exc(file=file)
+        err.print(f"unexpected error; the whole story is in {path}", markup=False, highlight=False)
+        sys.exit(_UNEXPECTED)
+
+
+if __name__ == "__main__":
+    main()

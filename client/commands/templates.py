@@ -1,0 +1,78 @@
+"""The files that ``smrfed-site init`` writes, with every setting and what it means."""
+
+from __future__ import annotations
+
+_SITE = """\
+# This hospital's side of the federation. Paths may be relative to this file.
+
+# The name that the plan uses for this hospital: a-z, 0-9 and hyphens.
+name = "{name}"
+
+# A BIDS folder: participants.tsv and sub-*/[ses-*/]anat/*_T1w.nii.gz. It is only read.
+archive = "archive"
+
+# Key, ledger, receipts, accepted plans, prepared scans and models. Back it up; it never leaves.
+state_dir = "state"
+
+# The coordinator's public key; compare its fingerprint by telephone.
+coordinator_key = "coordinator.pub"
+
+# What this hospital allows; only the hospital changes it.
+policy = "policy.toml"
+
+# Where the agent listens for its courier: a short path, in a folder of the agent's own.
+socket = "run/agent.sock"
+
+# "auto" takes a GPU if there is one; or "cpu", "cuda".
+device = "auto"
+
+# Processor threads for training.
+threads = 1
+
+# A folder with public initial weights (*.safetensors), where a plan needs one that is not installed.
+# weights = "weights"
+
+# People in participants.tsv without an image: "error", or "skip" to leave them out.
+missing_images = "error"
+
+# The plan's labels, each with this archive's own words for it; exclude lists words that take no part.
+# A word that is neither mapped nor excluded is an error: nobody is left out by accident.
+[labels]
+CN = ["CN"]
+MCI = ["MCI"]
+AD = ["AD"]
+exclude = []
+
+# Columns of participants.tsv and of the sessions tables, where they have other names than the usual.
+[columns]
+# diagnosis = "diagnosis"
+# age = "age"
+# sex = "sex"
+"""
+
+POLICY_TOML = """\
+# What may be trained here and what may leave. The coordinator cannot widen it; a plan beyond these
+# limits is refused by number (docs/privacy.md).
+
+# "local": differential privacy per patient, noise added inside this hospital.
+# "none": no guarantee; only for public or synthetic data.
+modes = ["local"]
+
+# Cap of epsilon over all plans and runs of this hospital's patients, at the plan's delta.
+max_epsilon = 10.0
+
+# Largest delta that a plan may use; well below one over the number of patients.
+max_delta = 1e-5
+
+# Largest reply: bytes, and numbers in it.
+max_reply_bytes = 4194304
+max_shared_parameters = 50000
+
+# Training loss and drawn patients in mode "none"; in mode "local" no metrics ever leave.
+allow_metrics = false
+"""
+
+
+def site_toml(name: str) -> str:
+    """The commented ``site.toml`` of a new site."""
+    return _SITE.format(name=name)

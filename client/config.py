@@ -1,0 +1,116 @@
+"""The configuration of one hospital: ``site.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+)
+
+from client.archive.labels import ColumnNames, LabelMapping
+from shared_model.errors import SmrfedError
+from shared_model.plan import SiteName
+
+
+def _from_file(value: object, info: ValidationInfo) -> object:
+    """A path as written in the file, relative to the file's folder."""
+    if not isinstance(value, str) or not info.context:
+        return value
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return info.context["folder"] / Path(value).expanduser()
+
+
+_Path = Annotated[Path, BeforeValidator(_from_file)]
+
+
+def _split_labels(value: object, info: ValidationInfo) -> object:
+    """``[labels]`` with its ``exclude``, together with the settings of the tables."""
+    if not isinstance(value, dict) or "values" in value:
+        return value
+    rest = {name: words for name, words in value.items() if name != "exclude"}
+    return {"values": rest, "exclude": value.get("exclude", ())}
+
+
+class SiteConfig(BaseModel):
+    """What a hospital tells its agent. Nothing in it ever leaves the hospital, except ``name``.
+
+    Relative paths are relative to the folder of ``site.toml``; after :meth:`load` all are absolute.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: SiteName = Field(description="the hospital's name in plans")
+    archive: _Path = Field(description="BIDS folder; only read")
+    state_dir: _Path = Field(description="key, ledger, receipts, prepared scans, models")
+    coordinator_key: _Path = Field(description="PEM file with the coordinator's public key")
+    policy: _Path = Field(description="policy.toml: what may be trained and may leave")
+    socket: _Path = Field(description="unix socket on which the agent serves its courier")
+    labels: Annotated[LabelMapping, BeforeValidator(_split_labels)] = Field(
+        description="plan label = archive values; exclude = values that take no part"
+    )
+    columns: ColumnNames = Field(
+        default_factory=ColumnNames, description="names of the tables' columns"
+    )
+    missing_images: Literal["error", "skip"] = Field(
+        default="error", description="people in participants.tsv without an image"
+    )
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = Field(
+        default="auto", description="auto takes a GPU if there is one"
+    )
+    threads: int = Field(default=1, ge=1, le=1024, description="processor threads for training")
+    weights: _Path | None = Field(
+        default=None, description="folder with public initial weights (*.safetensors)"
+    )
+
+    @property
+    def label_mapping(self) -> LabelMapping:
+        """How the archive's tables are read."""
+        return self.labels.model_copy(
+            update={"columns": self.columns, "missing_images": self.missing_images}
+        )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The plan labels that this hospital maps to, in the file's order."""
+        return tuple(self.labels.values)
+
+    @property
+    def weights_folders(self) -> tuple[Path, ...]:
+        """Where to look for public weights before the usual places."""
+        return () if self.weights is None else (self.weights,)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read ``site.toml``; raises SMR-E201 (unreadable) or SMR-E202 (a field is not valid)."""
+        try:
+            data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SmrfedError(
+                "SMR-E201",
+                f"cannot read the site's configuration {path}",
+                expected="a TOML file; smrfed-site init writes one with comments",
+                found=error,
+                remedy="name the right file with --config, or correct the line",
+            ) from None
+        try:
+            return cls.model_validate(data, context={"folder": path.absolute().parent})
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+            )
+            raise SmrfedError(
+                "SMR-E202",
+                f"the site's configuration {path} is not valid",
+                found=problems,
+                remedy="correct these fields; docs/archive.md lists each with its meaning",
+            ) from None

@@ -1,0 +1,81 @@
+"""Grey values of a skull-stripped scan on a common scale, without looking at any other patient."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from shared_model.atlas.tissue import load_tissue_maps
+
+#: How grey values are brought to a common scale; the same words as in the plan.
+Intensity = Literal["zscore", "quantile"]
+#: What every voxel outside the brain holds, and the ends of the scale.
+BACKGROUND = -4.0
+_LIMIT = 4.0
+#: Interquartile range of a normal distribution with standard deviation 1.
+_IQR_OF_NORMAL = 1.349
+#: Equally spaced quantiles, 0 and 1 among them, that "quantile" brings to the template's.
+_QUANTILES = 33
+
+Image = npt.NDArray[np.float32]
+
+
+def standardise(
+    volume: npt.NDArray[np.generic],
+    mask: npt.NDArray[np.bool_] | None = None,
+    method: Intensity = "zscore",
+) -> Image:
+    """Robust z-score of the brain's voxels, clipped to [-4, 4]; outside the brain exactly -4.
+
+    ``(x - median) / (IQR / 1.349)`` over the mask. With ``method="quantile"`` the grey values are
+    first mapped piecewise linearly so that 33 quantiles agree with those of the public MNI152 T1
+    brain. It depends on this scan and public values only, and is deterministic.
+
+    Args:
+        volume: ``(D, H, W)`` grey values in any unit, finite.
+        mask: ``(D, H, W)`` the brain; default: the voxels above 0.
+        method: "zscore" or "quantile".
+
+    Returns:
+        ``(D, H, W)`` float32.
+
+    Raises ValueError for a mask without voxels or contrast, NaN or infinity in it, and a method
+    that does not exist.
+    """
+    if method not in get_args(Intensity):
+        raise ValueError(f"intensity {method!r}, expected one of {get_args(Intensity)}")
+    greys = np.asarray(volume, dtype=np.float32)
+    brain = greys > 0 if mask is None else np.asarray(mask, dtype=bool)
+    if brain.shape != greys.shape:
+        raise ValueError(f"a mask of shape {brain.shape} for a volume of shape {greys.shape}")
+    inside = greys[brain]
+    if not inside.size:
+        raise ValueError("the brain mask holds no voxel")
+    if not np.isfinite(inside).all():
+        raise ValueError("the brain holds NaN or infinity")
+    if method == "quantile":
+        inside = _as_template(inside)
+    lower, median, upper = np.quantile(inside, (0.25, 0.5, 0.75))
+    if not upper > lower:
+        raise ValueError("the brain has no contrast: its quartiles are equal")
+    scaled = (inside - np.float32(median)) * np.float32(_IQR_OF_NORMAL / (upper - lower))
+    out = np.full(greys.shape, BACKGROUND, dtype=np.float32)
+    out[brain] = np.clip(scaled, -_LIMIT, _LIMIT)
+    return out
+
+
+def _as_template(inside: Image) -> Image:
+    levels = np.quantile(inside, np.linspace(0, 1, _QUANTILES))
+    # Many equal voxels make equal quantiles; np.interp needs rising ones.
+    rising = np.concatenate([[True], np.diff(levels) > 0])
+    return np.interp(inside, levels[rising], _template_levels()[rising]).astype(np.float32)
+
+
+@cache
+def _template_levels() -> npt.NDArray[np.float64]:
+    """``(33,)`` quantiles of the public MNI152 T1 brain, greys 0 to 255."""
+    t1 = load_tissue_maps().t1
+    return np.asarray(np.quantile(t1[t1 > 0], np.linspace(0, 1, _QUANTILES)), dtype=np.float64)

@@ -1,0 +1,104 @@
+"""One arm of a comparison: predictions on the same test patients as every other arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from client.agent.evaluation import probabilities
+from client.training.examples import PatientExamples
+from client.training.site_model import SiteModel
+from shared_model.metrics import balanced_accuracy
+from simulations.arms.hospital import Hospital
+from simulations.evaluation.predictions import Predictions
+from simulations.report.results import Arm, ArmRole, CurvePoint, Score
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+Curves = dict[Literal["seen", "unseen"], list[CurvePoint]]
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """What an arm predicted: by site, and where they are not the join of the sites, for groups."""
+
+    key: str
+    title: str
+    what: str
+    role: ArmRole
+    predictions: dict[str, Predictions]
+    epsilon: float | None = None
+    curves: Curves = field(default_factory=dict)
+
+    def record(self, scores: dict[str, Score]) -> Arm:
+        """The arm as the report holds it."""
+        return Arm(
+            key=self.key,
+            title=self.title,
+            what=self.what,
+            role=self.role,
+            privacy="none" if self.epsilon is None else "patient-level DP",
+            epsilon=self.epsilon,
+            scores=scores,
+            curves={where: tuple(points) for where, points in self.curves.items()},
+        )
+
+
+def predict(
+    model: SiteModel, examples: Sequence[PatientExamples], hospital: str
+) -> Predictions:
+    """Predictions of the model as it stands for some patients of one hospital."""
+    label, probability = probabilities(model, examples)
+    return Predictions(
+        tuple(f"{hospital}/{patient.id}" for patient in examples), label, probability
+    )
+
+
+def predict_everywhere(
+    model: SiteModel,
+    shared: Arrays,
+    hospitals: Sequence[Hospital],
+    site_arrays: Mapping[str, Arrays] | None = None,
+) -> dict[str, Predictions]:
+    """Predictions for the test patients of all hospitals.
+
+    A hospital without own site parameters, as an unseen one, runs at the public ones (residual
+    zero).
+    """
+    out = {}
+    for hospital in hospitals:
+        model.load_shared(dict(shared))
+        model.reset_site()
+        if site_arrays is not None and hospital.name in site_arrays:
+            model.load_site(dict(site_arrays[hospital.name]))
+        out[hospital.name] = predict(model, hospital.test, hospital.name)
+    model.reset_site()
+    return out
+
+
+class LearningCurve:
+    """Balanced accuracy of the global model after every round, at seen sites and at the unseen one."""
+
+    def __init__(self, model: SiteModel, hospitals: Sequence[Hospital]) -> None:
+        self._model = model
+        self._hospitals = hospitals
+        self.curves: Curves = {"seen": [], "unseen": []}
+
+    def add(self, round_number: int, shared: Arrays) -> None:
+        """Evaluate the parameters of a round."""
+        predictions = predict_everywhere(self._model, shared, self._hospitals)
+        for where, held_out in (("seen", False), ("unseen", True)):
+            parts = [predictions[h.name] for h in self._hospitals if h.held_out == held_out]
+            if not parts:
+                continue
+            joined = Predictions.join(parts)
+            value = balanced_accuracy(joined.label, joined.probability)
+            if np.isfinite(value):
+                point = CurvePoint(round=round_number, balanced_accuracy=value)
+                self.curves["seen" if where == "seen" else "unseen"].append(point)
+
+
+AfterRound = Callable[[int, Arrays], None]

@@ -1,0 +1,70 @@
+"""A hospital as a simulation sees it: its patients, split, with model inputs ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.archive.bids import read_bids_archive
+from client.archive.patients import Patient
+from client.archive.split import split_patients
+from client.config import SiteConfig
+from client.prepared.store import PreparedStore
+from client.training.examples import PatientExamples, patient_examples
+from client.training.site_model import SiteModel
+from shared_model.plan import FederationPlan
+
+
+@dataclass(frozen=True, eq=False)
+class Hospital:
+    """Patients of one site with their examples, in the same order.
+
+    A hospital that takes no part in training (``held_out``) has test patients only.
+    """
+
+    name: str
+    held_out: bool
+    train_patients: tuple[Patient, ...]
+    test_patients: tuple[Patient, ...]
+    train: tuple[PatientExamples, ...]
+    test: tuple[PatientExamples, ...]
+
+    @property
+    def patients(self) -> tuple[Patient, ...]:
+        """Everybody."""
+        return self.train_patients + self.test_patients
+
+
+def load_hospital(
+    config_path: Path,
+    plan: FederationPlan,
+    model: SiteModel,
+    *,
+    held_out: bool = False,
+    progress: Callable[[], None] | None = None,
+) -> Hospital:
+    """Read an archive as the site's agent does: same reader, split, preparation and tokens.
+
+    ``progress`` is called once per patient. Raises the archive's SMR-E2xx.
+    """
+    config = SiteConfig.load(config_path)
+    patients = read_bids_archive(config.archive, config.label_mapping, plan.task.labels)
+    store = PreparedStore(config.state_dir, plan.input.grid, plan.input.intensity)
+    train: Sequence[Patient] = ()
+    test: Sequence[Patient] = patients
+    if not held_out:
+        split = split_patients(patients, plan.evaluation.test_fraction, plan.seed)
+        train, test = split.train, split.test
+
+    def examples(chosen: Sequence[Patient]) -> tuple[PatientExamples, ...]:
+        out = []
+        for example in patient_examples(model, chosen, store):
+            out.append(example)
+            if progress is not None:
+                progress()
+        return tuple(out)
+
+    return Hospital(
+        config.name, held_out, tuple(train), tuple(test), examples(train), examples(test)
+    )

@@ -1,0 +1,94 @@
+"""kill -9 of the agent's process at every step of a round, and what the next process makes of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from agent_process import POINTS
+from agent_site import build_hospital
+from small_site import small_atlas, small_plan
+
+from client.agent.replies import Question, ReplyStore
+from client.agent.stub import AgentClient
+from client.egress.receipts import Receipts
+from client.privacy.ledger import Ledger
+from client.training.site_model import SiteModel
+from shared_model.errors import SmrfedError
+from shared_model.protocol.arrays import decode_arrays
+from shared_model.protocol.sealed import Sealed
+
+# How often a round is charged when the process dies right after this point.
+CHARGES = {"claimed": 1, "reserved": 2, "trained": 2, "gated": 2, "saved": 1}
+
+
+@contextmanager
+def process(folder: Path, plan: Path, *kill: str) -> Iterator[subprocess.Popen[str]]:
+    script = Path(__file__).with_name("agent_process.py")
+    started = subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(plan), *kill],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+        assert started.stdout is not None
+        started.stdout.close()
+
+
+def test_a_kill_at_any_moment_never_loses_a_charge_nor_an_answer(
+    tmp_path: Path, archive: Path
+) -> None:
+    plan = small_plan(
+        training={"rounds": len(POINTS)}, privacy={"noise_multiplier": 20.0, "epsilon": 8.0}
+    )
+    hospital = build_hospital(tmp_path / "site", archive, plan)
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_bytes(plan.canonical_json)
+    arrays = SiteModel.build(plan, small_atlas()).shared_arrays()
+    socket = hospital.config.socket
+    answers: dict[int, Sealed | None] = {}
+    for number, point in enumerate(POINTS, start=1):
+        instruction = hospital.instruction(arrays, number)
+        with process(hospital.folder, plan_file, point, str(number)) as agent:
+            with AgentClient(socket) as client:
+                # What the last process left unfinished is answered by this one.
+                if number > 1:
+                    earlier = hospital.instruction(arrays, number - 1)
+                    answers[number - 1] = client.handle(earlier)
+                    assert client.handle(earlier) == answers[number - 1]
+                with pytest.raises(SmrfedError, match="SMR-E412"):
+                    client.handle(instruction)
+            agent.wait(timeout=30)
+            assert agent.returncode == -signal.SIGKILL
+        stored = [r.stem for r in hospital.state.replies.glob("run-1/*.reply")]
+        assert (f"{number:07d}-train" in stored) == (point == "saved")
+        question = Question("run-1", number, "train", instruction.digest.hex())
+        answers[number] = ReplyStore(hospital.state.replies).find(question)
+    last = len(POINTS)
+    with process(hospital.folder, plan_file), AgentClient(socket) as client:
+        assert client.handle(hospital.instruction(arrays, last)) == answers[last]
+        assert client.status().round == last
+    entries = Ledger(hospital.state.ledger).entries()
+    for number, point in enumerate(POINTS, start=1):
+        mine = [entry for entry in entries if entry.round == number]
+        assert len(mine) == CHARGES[point], point
+        assert mine[-1].state == "seal"
+        answer = answers[number]
+        assert answer is not None
+        assert mine[-1].reply_sha256 == answer.digest.hex()
+        assert set(decode_arrays(answer.body)) == set(arrays)
+    released = [r.decision.body_sha256 for r in Receipts(hospital.state.receipts).read()]
+    # Every reply that could leave has its receipt; a receipt without a reply is harmless.
+    assert len(released) == len(POINTS) + 1
+    assert not list(hospital.state.replies.glob("*/.*"))
