@@ -34,8 +34,8 @@ _Path = Annotated[Path, BeforeValidator(_from_file)]
 
 
 def _split_labels(value: object, info: ValidationInfo) -> object:
-    """``[labels]`` with its ``exclude``, together with the settings of the tables."""
-    if not isinstance(value, dict) or "values" in value:
+    """The words for each plan label, and those under ``exclude``."""
+    if not isinstance(value, dict):
         return value
     rest = {name: words for name, words in value.items() if name != "exclude"}
     return {"values": rest, "exclude": value.get("exclude", ())}

@@ -169,6 +169,8 @@ class SiteAgent:
         self._admit(header)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
         with self._working:
+            if not self._lock.held:
+                raise RuntimeError("the agent was closed")
             try:
                 return self._answer(question, header, instruction)
             except SmrfedError:

@@ -35,6 +35,11 @@ class StateLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
+    @property
+    def held(self) -> bool:
+        """Whether the folder is still ours."""
+        return self._descriptor is not None
+
     def release(self) -> None:
         """Give the folder free; harmless when called again."""
         if self._descriptor is not None:

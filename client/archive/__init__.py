@@ -1,0 +1,1 @@
+"""A hospital's archive: patients, scans, labels, and the split; no torch."""

@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from client.archive.problems import Problem, one
 from shared_model.errors import SmrfedError
 
 #: How a missing value is written, and how an empty cell is read.
@@ -89,9 +88,3 @@ class LabelMapping(BaseModel):
 def normalise(value: str) -> str:
     """A table's value as it is compared: no surrounding blanks, no case, ``n/a`` when empty."""
     return value.strip().casefold() or MISSING
-
-
-def missing_label_column(file: str, found: tuple[str, ...], wanted: str | None) -> SmrfedError:
-    """The error for tables that hold no diagnosis."""
-    names = wanted or " or ".join(USUAL_COLUMNS["diagnosis"])
-    return one(Problem.MISSING_COLUMN, f"{file}: no {names} among {', '.join(found)}")

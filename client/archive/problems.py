@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 from shared_model.errors import SmrfedError
@@ -22,7 +23,7 @@ class Problem(Enum):
     MISSING_COLUMN = (
         "SMR-E205",
         "a table of the archive lacks a column",
-        "participant_id; and a diagnosis for every visit, in participants.tsv or the sessions table",
+        "participant_id, session_id; a diagnosis in participants.tsv or the sessions table",
         "add the column, or name the one to use under [columns] in site.toml",
     )
     UNKNOWN_LABEL = (
@@ -107,7 +108,8 @@ class Problem(Enum):
     @property
     def code(self) -> str:
         """The error number."""
-        return self.value[0]
+        code: str = self.value[0]
+        return code
 
 
 def problem(kind: Problem, cases: Iterable[str]) -> SmrfedError:
@@ -120,9 +122,17 @@ def problem(kind: Problem, cases: Iterable[str]) -> SmrfedError:
     return SmrfedError(code, what, expected=expected, found=shown, remedy=remedy)
 
 
-def one(kind: Problem, case: str) -> SmrfedError:
-    """The error of a single case."""
-    return problem(kind, [case])
+class Defect(Exception):  # noqa: N818 - one case, not yet the error that a person sees
+    """One case of a problem, before it is decided whether others are looked for."""
+
+    def __init__(self, kind: Problem, case: str) -> None:
+        self.kind = kind
+        self.case = case
+        super().__init__(case)
+
+    def error(self) -> SmrfedError:
+        """The case as a person sees it."""
+        return problem(self.kind, [self.case])
 
 
 class Problems:
@@ -134,6 +144,14 @@ class Problems:
     def add(self, kind: Problem, case: str) -> None:
         """Note one case."""
         self._cases.setdefault(kind, []).append(case)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note the defect that ends the block, if any."""
+        try:
+            yield
+        except Defect as defect:
+            self.add(defect.kind, defect.case)
 
     def raise_any(self) -> None:
         """Raise the kind that was seen first, naming the numbers of the others, if there is any."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from rich.markup import escape
 from rich.table import Table
 
@@ -106,8 +105,8 @@ def ledger(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
         "spent": f"epsilon {total:.4f} of {policy.max_epsilon:g} at delta {policy.max_delta:g}, "
         "over all plans and runs"
     }
-    for plan in plans:
-        facts[f"plan {plan['name']}"] = (
-            f"epsilon {plan['epsilon']:.4f} of {plan['epsilon_budget']:g} at delta {plan['delta']:g}"
+    for p in plans:
+        facts[f"plan {p['name']}"] = (
+            f"epsilon {p['epsilon']:.4f} of {p['epsilon_budget']:g} at delta {p['delta']:g}"
         )
     print_facts({**facts, "ledger": f"{len(entries)} entries, chain verified"})

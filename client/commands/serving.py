@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from client.agent.acceptance import AcceptedPlans
+from client.agent.acceptance import Acceptance, AcceptedPlans
 from client.agent.durable import make_private_folder
 from client.agent.replies import ReplyStore
 from client.agent.state import StateFolder
@@ -49,12 +49,26 @@ _ALLOCATOR = {
 }
 
 
+def prepare(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
+    """Prepare every scan for an accepted plan now, so that the first round does not wait for it."""
+    site, accepted = _accepted(config, plan)
+    _start_with_settings(site.threads)
+    _log_to(StateFolder(site.state_dir).log)
+
+    from client.agent.agent import SiteAgent
+
+    agent = SiteAgent(site, accepted.plan)
+    try:
+        _with_bar(agent)
+    finally:
+        agent.close()
+    out.print("prepared; start the agent with smrfed-site run")
+
+
 def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     """Start the site agent for an accepted plan; it ends with SIGTERM or Ctrl-C."""
-    site = SiteConfig.load(config)
+    site, accepted = _accepted(config, plan)
     state = StateFolder(site.state_dir)
-    plans = AcceptedPlans(state.plans)
-    accepted = plans.newest() if plan is None else plans.find(plan)
     _start_with_settings(site.threads)
     _log_to(state.log)
     stop = threading.Event()
@@ -87,17 +101,28 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     os._exit(0)
 
 
-def _prepare(agent: Any) -> None:
+def _accepted(config: Path, digest: str | None) -> tuple[SiteConfig, Acceptance]:
+    site = SiteConfig.load(config)
+    plans = AcceptedPlans(StateFolder(site.state_dir).plans)
+    return site, plans.newest() if digest is None else plans.find(digest)
+
+
+def _with_bar(agent: Any) -> None:
     with Progress(console=err, transient=True) as bar:
         task = bar.add_task("preparing patients", total=None)
-        try:
-            agent.prepare(lambda done, total: bar.update(task, completed=done, total=total))
-        except SmrfedError as error:
-            logging.getLogger(__name__).error("preparing failed: %s", error)
-            err.print(error.render(), markup=False, highlight=False)
-        except Exception:
-            logging.getLogger(__name__).exception("preparing failed")
-            err.print("preparing failed; the agent's log tells why", markup=False)
+        agent.prepare(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _prepare(agent: Any) -> None:
+    """In a thread beside the service: what goes wrong is told, and the agent stays to say so."""
+    try:
+        _with_bar(agent)
+    except SmrfedError as error:
+        logging.getLogger(__name__).error("preparing failed: %s", error)
+        err.print(error.render(), markup=False, highlight=False)
+    except Exception:
+        logging.getLogger(__name__).exception("preparing failed")
+        err.print("preparing failed; the agent's log tells why", markup=False)
 
 
 def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:

@@ -29,21 +29,21 @@ device = "auto"
 # Processor threads for training.
 threads = 1
 
-# A folder with public initial weights (*.safetensors), where a plan needs one that is not installed.
+# A folder with public initial weights (*.safetensors) that are not installed with smrfed.
 # weights = "weights"
 
 # People in participants.tsv without an image: "error", or "skip" to leave them out.
 missing_images = "error"
 
-# The plan's labels, each with this archive's own words for it; exclude lists words that take no part.
-# A word that is neither mapped nor excluded is an error: nobody is left out by accident.
+# The plan's labels, each with this archive's own words for it; exclude lists words that take no
+# part. A word that is neither mapped nor excluded is an error: nobody is left out by accident.
 [labels]
 CN = ["CN"]
 MCI = ["MCI"]
 AD = ["AD"]
 exclude = []
 
-# Columns of participants.tsv and of the sessions tables, where they have other names than the usual.
+# Columns of participants.tsv and of the sessions tables, where their names are not the usual ones.
 [columns]
 # diagnosis = "diagnosis"
 # age = "age"

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agent_site import Hospital, build_hospital, everything_below, opened
-from client.archive import bids
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from small_site import small_atlas, small_plan
 
 from client.agent import agent as agent_module
 from client.agent import site_data
 from client.agent.agent import SiteAgent
+from client.agent.service import serve
+from client.agent.stub import AgentClient
 from client.egress.receipts import Receipts
 from client.privacy.ledger import Ledger
 from client.training.site_model import SiteModel
@@ -190,7 +191,6 @@ def test_what_is_not_the_coordinators_word_to_this_site_is_refused_without_a_tra
     def never(*_: object) -> None:
         raise AssertionError("a refused instruction reached the archive")
 
-    monkeypatch.setattr(bids, "read_bids_archive", never)
     monkeypatch.setattr(site_data, "read_bids_archive", never)
     before = everything_below(hospital.folder)
     for name, (message, code) in forgeries(hospital, initial(hospital.plan)).items():
@@ -280,6 +280,31 @@ def test_nothing_that_leaves_names_a_patient_a_file_or_a_count(
     # Every number in the header is the coordinator's own.
     assert [v for v in json.loads(train.header).values() if isinstance(v, int | float)] == [1, 1]
     assert len(train.body) <= agent.max_body_bytes
+
+
+def test_a_failure_over_the_socket_says_a_number_and_nothing_else(
+    hospital: Hospital, agent: SiteAgent, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise SmrfedError("SMR-E212", "sub-07 of 12", found=str(archive), remedy="none")
+
+    monkeypatch.setattr(site_data, "read_bids_archive", unreadable)
+    arrays = initial(hospital.plan)
+    service = serve(agent, hospital.config.socket)
+    try:
+        with AgentClient(hospital.config.socket) as client:
+            for message, code in (
+                (hospital.instruction(arrays), "SMR-E410"),
+                (hospital.instruction(arrays, key=OTHER_KEY), "SMR-E113"),
+            ):
+                with pytest.raises(SmrfedError) as caught:
+                    client.handle(message)
+                assert caught.value.code == code
+                for secret in ("07", "12", str(archive), "212"):
+                    assert secret not in caught.value.render()
+            assert client.status().activity == "idle"
+    finally:
+        service.stop(0)
 
 
 def test_the_largest_instruction_is_the_plans_own_size(

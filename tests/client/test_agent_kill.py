@@ -1,4 +1,4 @@
-"""kill -9 of the agent's process at every step of a round, and what the next process makes of it."""
+"""kill -9 of the agent's process at every step of a round, and what the next one makes of it."""
 
 from __future__ import annotations
 

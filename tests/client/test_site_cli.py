@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import tomli_w
 from agent_site import Hospital, build_hospital
-from client.config import SiteConfig
 from typer.testing import CliRunner
 
 from client.agent.stub import AgentClient
 from client.cli import app, main
+from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError

@@ -1,0 +1,57 @@
+"""One scan, already in MNI152 space, to one model input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from client.archive.nifti import read_volume
+from client.archive.problems import Defect, Problem
+from client.prepared.brain_mask import foreground
+from client.prepared.intensity import Intensity, Volume, standardise
+from client.prepared.resample import to_grid, voxels_sha256
+from shared_model.grid import ModelGrid
+
+#: Part of every cache key: raise it with any change of what a prepared voxel is.
+PIPELINE_VERSION = 1
+#: Adult brains with their CSF have 1000 to 2000 ml; less than this is a wrong or misplaced image.
+MIN_BRAIN_ML = 500.0
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """A model input and where it comes from, without a name or a path.
+
+    Attributes:
+        volume: ``(D, H, W)`` float32.
+        source_sha256: of the file's bytes.
+        voxels_sha256: of the image's voxels in RAS+.
+        brain_ml: brain found in the MNI152 field of view.
+    """
+
+    volume: Volume
+    source_sha256: str
+    voxels_sha256: str
+    brain_ml: float
+
+
+def prepare_scan(path: Path, grid: ModelGrid, intensity: Intensity) -> PreparedScan:
+    """Read a scan, turn it to RAS+, resample it to the grid and standardise it.
+
+    The scan must be linearly aligned to MNI152 and skull-stripped; alignment and stripping are not
+    done here. Deterministic, and a function of this scan alone. Raises a Defect: SMR-E212 to E215
+    for the file, SMR-E240 when there is too little brain where MNI152 has one.
+    """
+    raw = read_volume(path)
+    on_grid = to_grid(raw.voxels, raw.affine, grid)
+    brain_ml = float(np.count_nonzero(foreground(on_grid, grid)) * grid.spacing_mm**3 / 1000)
+    if brain_ml < MIN_BRAIN_ML:
+        raise Defect(Problem.NOT_IN_MNI, f"{path}: {brain_ml:.0f} ml of brain in the MNI152 brain")
+    return PreparedScan(
+        standardise(on_grid, intensity, grid),
+        raw.file_sha256,
+        voxels_sha256(raw.voxels, raw.affine),
+        brain_ml,
+    )
