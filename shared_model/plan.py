@@ -45,7 +45,8 @@ class ModelSection(_Section):
     name: str = Field(default="smrnet", description="name in the model registry")
     config: dict[str, Any] = Field(default_factory=dict, description="the model's own options")
     weights_sha256: Sha256 | None = Field(
-        default=None, description="digest of the public initial weights; none: seeded initialisation"
+        default=None,
+        description="digest of the public initial weights; none: seeded initialisation",
     )
 
 
@@ -78,7 +79,9 @@ class PrivacySection(_Section):
     noise_multiplier: float = Field(
         default=0.0, ge=0, description="noise standard deviation over the clipping norm"
     )
-    clipping_norm: float = Field(default=1.0, gt=0, description="L2 bound of one patient's gradient")
+    clipping_norm: float = Field(
+        default=1.0, gt=0, description="L2 bound of one patient's gradient"
+    )
 
     @model_validator(mode="after")
     def _noise_when_private(self) -> PrivacySection:

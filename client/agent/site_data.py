@@ -17,7 +17,7 @@ from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 
-#: Called with how many of how many patients are done.
+#: Called with how many of how many steps are done.
 Progress = Callable[[int, int], None]
 
 _log = logging.getLogger(__name__)
@@ -46,9 +46,11 @@ class SiteData:
             self._config.archive, self._config.label_mapping, self._plan.task.labels
         )
         split = split_patients(patients, self._plan.evaluation.test_fraction, self._plan.seed)
-        total = len(split.train) + len(split.test)
-        self._train = self._examples(split.train, 0, total, progress)
-        self._test = self._examples(split.test, len(split.train), total, progress)
+        steps = _Steps(progress, sum(len(p.scans) for p in patients) + len(patients))
+        # First all scans, so that one run tells about every image that cannot be used.
+        self._store.prepare(patients, lambda *_: steps.one_more())
+        self._train = self._examples(split.train, steps)
+        self._test = self._examples(split.test, steps)
         _log.info("prepared %d training and %d test patients", len(self._train), len(self._test))
 
     @property
@@ -65,15 +67,26 @@ class SiteData:
         assert self._test is not None
         return self._test
 
-    def _examples(
-        self, patients: Sequence[Patient], done: int, total: int, progress: Progress | None
-    ) -> tuple[PatientExamples, ...]:
+    def _examples(self, patients: Sequence[Patient], steps: _Steps) -> tuple[PatientExamples, ...]:
         out = []
         for example in patient_examples(self._model, patients, self._store):
             out.append(example)
-            if progress is not None:
-                progress(done + len(out), total)
+            steps.one_more()
         return tuple(out)
+
+
+class _Steps:
+    """Counts prepared scans and patients as one progress."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def one_more(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def training_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from client.archive.nifti import check_header
 from client.archive.patients import Patient, Scan
 from client.archive.problems import Defect, Problem, Problems
 from client.archive.scan_files import ScanFile, check_inside, scan_files, subject_folders
-from client.archive.tables import Cell, Facts, read_age, read_sex, read_table
+from client.archive.tables import Cell, Facts, Table, read_age, read_sex, read_table
 from shared_model.errors import SmrfedError
 
 _log = logging.getLogger(__name__)
@@ -103,6 +103,10 @@ class _Reader:
         except Defect as defect:
             raise defect.error() from None
 
+    def _table(self, path: Path) -> Table:
+        check_inside(self._root, path)
+        return read_table(path)
+
     def _compare(self, people: dict[str, Facts], files: dict[str, tuple[ScanFile, ...]]) -> None:
         for name, found in files.items():
             if found and name not in people:
@@ -139,13 +143,14 @@ class _Reader:
                             f"{file.path}: no {file.session} in {name}_sessions.tsv",
                         )
                     known = facts | visits[file.session]
-                self._check_columns(known, f"{name} {file.session}".strip())
-                label = self._label(known["diagnosis"], f"{name} {file.session}".strip())
+                visit = f"{name} {file.session}".strip()
+                self._check_columns(known, visit)
+                label = self._label(known["diagnosis"], visit)
                 if label is None:
                     self.excluded += 1
                     continue
-                age = read_age(known["age"]) if "age" in known else None
-                sex = read_sex(known["sex"]) if "sex" in known else None
+                age = read_age(known["age"], visit) if "age" in known else None
+                sex = read_sex(known["sex"], visit) if "sex" in known else None
                 check_header(file.path)
                 scans.append(Scan(file.session, file.path, label, age))
         ages = [scan.age for scan in scans if scan.age is not None]
@@ -157,14 +162,16 @@ class _Reader:
         path = self._root / name / f"{name}_sessions.tsv"
         if not path.exists():
             return None
-        return read_table(path).facts("session_id", "ses-", self._labels.columns)
+        return self._table(path).facts("session_id", "ses-", self._labels.columns)
 
     def _check_columns(self, facts: Facts, visit: str) -> None:
         """A diagnosis is needed, and every column that the site's configuration names."""
         for meaning, usual in USUAL_COLUMNS.items():
             named = getattr(self._labels.columns, meaning)
             if meaning not in facts and (named is not None or meaning == "diagnosis"):
-                raise Defect(Problem.MISSING_COLUMN, f"{visit}: no {named or ' or '.join(usual)}")
+                table = self._root / "participants.tsv"
+                wanted = named or " or ".join(usual)
+                raise Defect(Problem.MISSING_COLUMN, f"{table}: no {wanted} for {visit}")
 
     def _label(self, cell: Cell, visit: str) -> int | None:
         key = normalise(cell.text)

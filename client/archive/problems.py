@@ -122,7 +122,7 @@ def problem(kind: Problem, cases: Iterable[str]) -> SmrfedError:
     return SmrfedError(code, what, expected=expected, found=shown, remedy=remedy)
 
 
-class Defect(Exception):  # noqa: N818 - one case, not yet the error that a person sees
+class Defect(Exception):  # noqa: N818 - a finding, not yet the error that a person sees
     """One case of a problem, before it is decided whether others are looked for."""
 
     def __init__(self, kind: Problem, case: str) -> None:

@@ -47,13 +47,16 @@ class Table:
             raise Defect(Problem.MISSING_COLUMN, f"{self.path}: no {column}; {self._has}")
         meanings = {m: c for m in USUAL_COLUMNS if (c := self._column(m, names)) is not None}
         out: dict[str, Facts] = {}
+        repeated = []
         for number, row in enumerate(self.rows, start=1):
             name = row[column] if row[column].startswith(prefix) else prefix + row[column]
             if normalise(row[column]) == MISSING or name == prefix:
                 raise Defect(Problem.UNREADABLE_TABLE, f"{self.path}: row {number} has no {column}")
             if name in out:
-                raise Defect(Problem.DUPLICATE_ROW, f"{self.path}: {name}")
+                repeated.append(name)
             out[name] = {m: Cell(row[c], self.path) for m, c in meanings.items()}
+        if repeated:
+            raise Defect(Problem.DUPLICATE_ROW, f"{self.path}: {', '.join(repeated)}")
         return out
 
     def _column(self, meaning: str, names: ColumnNames) -> str | None:
@@ -98,7 +101,7 @@ def read_table(path: Path) -> Table:
     return Table(path, columns, tuple(rows))
 
 
-def read_age(cell: Cell) -> float | None:
+def read_age(cell: Cell, visit: str) -> float | None:
     """Years; None for n/a. ``89+``, as archives hide very old people, reads as 89.
 
     Raises a Defect for anything that is no age.
@@ -111,13 +114,13 @@ def read_age(cell: Cell) -> float | None:
     except ValueError:
         age = math.nan
     if not 0 < age <= _OLDEST:
-        raise Defect(Problem.BAD_VALUE, f"{cell.table}: age {cell.text!r}")
+        raise Defect(Problem.BAD_VALUE, f"{cell.table}: {visit} has age {cell.text!r}")
     return age
 
 
-def read_sex(cell: Cell) -> str | None:
+def read_sex(cell: Cell, visit: str) -> str | None:
     """M, F or O; None for n/a. Raises a Defect for anything else."""
     text = normalise(cell.text)
     if text not in _SEX:
-        raise Defect(Problem.BAD_VALUE, f"{cell.table}: sex {cell.text!r}")
+        raise Defect(Problem.BAD_VALUE, f"{cell.table}: {visit} has sex {cell.text!r}")
     return _SEX[text]

@@ -47,7 +47,8 @@ PlanOption = Annotated[
 ]
 ConfigArgument = Annotated[Path, typer.Argument(help="the site's configuration", metavar="CONFIG")]
 
-_VOLUME_BYTES_PER_VOXEL = 4
+# Prepared scans are float16; two scans per patient are assumed.
+_BYTES_PER_VOXEL_AND_PATIENT = 4
 _SPARE_BYTES = 1 << 30
 
 
@@ -184,7 +185,7 @@ def _disk(site: SiteConfig, plan: FederationPlan | None) -> str:
     needed = _SPARE_BYTES
     if plan is not None:
         x, y, z = plan.input.grid.shape
-        needed += x * y * z * _VOLUME_BYTES_PER_VOXEL * plan.site(site.name).declared_patients
+        needed += x * y * z * _BYTES_PER_VOXEL_AND_PATIENT * plan.site(site.name).declared_patients
     if free < needed:
         raise SmrfedError(
             "SMR-E422",

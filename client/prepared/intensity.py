@@ -1,85 +1,83 @@
-"""Intensity standardisation of one scan by itself: no statistic of other patients enters."""
+"""Grey values of a skull-stripped scan on a common scale, without looking at any other patient."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Literal
+from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from client.prepared.brain_mask import Mask, brain_mask, brain_prior
-from client.prepared.resample import to_grid
 from shared_model.atlas.tissue import load_tissue_maps
-from shared_model.grid import ModelGrid
 
+#: How grey values are brought to a common scale; the same words as in the plan.
 Intensity = Literal["zscore", "quantile"]
-Volume = npt.NDArray[np.float32]
+#: What every voxel outside the brain holds: the dark end of the scale.
+BACKGROUND = -4.0
+_LIMIT = 4.0
+# Interquartile range of a normal distribution with standard deviation 1.
+_IQR_OF_NORMAL = 1.349
+# Equally spaced quantiles, 0 and 1 among them, that "quantile" brings to the template's.
+_QUANTILES = np.linspace(0, 1, 33)
 
-#: Standardised voxels lie in [-CLIP, CLIP].
-CLIP = 4.0
-#: Voxels outside the brain: as dark as can be, so that the brain's rim is no edge of its own.
-BACKGROUND = -CLIP
-_LANDMARKS = np.linspace(1, 99, 33)
+Volume = npt.NDArray[np.float32]
 
 
 def standardise(
-    volume: npt.NDArray[np.floating],
-    intensity: Intensity = "zscore",
-    grid: ModelGrid | None = None,
+    volume: npt.NDArray[np.generic],
+    mask: npt.NDArray[np.bool_] | None = None,
+    method: Intensity = "zscore",
 ) -> Volume:
-    """Standardise one volume that is on the model grid.
+    """Robust z-score of the brain's voxels, clipped to [-4, 4]; outside the brain exactly -4.
 
-    zscore: minus the median, over 1.4826 times the median absolute deviation, both in the brain.
-    quantile: before that, the greys are mapped piecewise linearly so that 33 quantiles in the brain
-    meet those of the public MNI152 template (Nyul and Udupa 1999, with fixed public landmarks).
+    ``(x - median) / (IQR / 1.349)`` over the mask. With ``method="quantile"`` the greys are first
+    mapped piecewise linearly so that 33 quantiles meet those of the public MNI152 T1 brain (Nyul
+    and Udupa 1999, with fixed public landmarks). Only this scan and public values enter.
 
     Args:
-        volume: ``(D, H, W)`` finite, background darkest.
-        intensity: the plan's choice.
-        grid: the model grid; default: 2 mm.
+        volume: ``(D, H, W)`` greys in any unit, finite.
+        mask: ``(D, H, W)`` the brain; default: the voxels above 0, for a skull-stripped scan with
+            an exact zero background.
+        method: the plan's ``input.intensity``.
 
     Returns:
-        ``(D, H, W)`` float32 in [-4, 4]; -4 outside the brain.
+        ``(D, H, W)`` float32.
+
+    Raises ValueError for a mask that is empty or of another shape, NaN or infinity in it, equal
+    quartiles, and a method that does not exist.
     """
-    grid = grid or ModelGrid()
-    mask = brain_mask(volume, grid)
-    greys = volume[mask].astype(np.float64)
-    if intensity == "quantile":
-        greys = _match(greys, _template_landmarks(grid))
-    centre = np.median(greys)
-    spread = 1.4826 * np.median(np.abs(greys - centre))
-    # Most voxels of one value (a heavily quantised image): fall back on the standard deviation.
-    scale = spread if spread > 0 else float(greys.std())
-    out = np.full(volume.shape, BACKGROUND, dtype=np.float32)
-    out[mask] = np.clip((greys - centre) / max(scale, np.finfo(np.float32).tiny), -CLIP, CLIP)
+    if method not in get_args(Intensity):
+        raise ValueError(f"intensity {method!r}, expected one of {get_args(Intensity)}")
+    greys = np.asarray(volume, dtype=np.float32)
+    brain = greys > 0 if mask is None else np.asarray(mask, dtype=bool)
+    if brain.shape != greys.shape:
+        raise ValueError(f"a mask of shape {brain.shape} for a volume of shape {greys.shape}")
+    inside = greys[brain]
+    if not inside.size:
+        raise ValueError("the brain mask holds no voxel")
+    if not np.isfinite(inside).all():
+        raise ValueError("the brain holds NaN or infinity")
+    if method == "quantile":
+        inside = _as_template(inside)
+    lower, median, upper = np.quantile(inside, (0.25, 0.5, 0.75))
+    if not upper > lower:
+        raise ValueError("the brain has no contrast: its quartiles are equal")
+    scaled = (inside - np.float32(median)) * np.float32(_IQR_OF_NORMAL / (upper - lower))
+    out = np.full(greys.shape, BACKGROUND, dtype=np.float32)
+    out[brain] = np.clip(scaled, -_LIMIT, _LIMIT)
     return out
 
 
-def _match(
-    greys: npt.NDArray[np.float64], target: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    source, index = np.unique(np.percentile(greys, _LANDMARKS), return_index=True)
-    if len(source) < 2:
-        return greys
-    to = target[index]
-    out = np.interp(greys, source, to)
-    # Beyond the outer landmarks the outer pieces go on as straight lines.
-    for end, inner, beyond in ((0, 1, greys < source[0]), (-1, -2, greys > source[-1])):
-        slope = (to[end] - to[inner]) / (source[end] - source[inner])
-        out[beyond] = to[end] + slope * (greys[beyond] - source[end])
-    return out
+def _as_template(inside: Volume) -> Volume:
+    levels = np.quantile(inside, _QUANTILES)
+    # Many voxels of one value make equal quantiles; np.interp needs rising ones.
+    rising = np.concatenate([[True], np.diff(levels) > 0])
+    matched = np.interp(inside, levels[rising], _template_levels()[rising])
+    return np.asarray(matched, dtype=np.float32)
 
 
-@lru_cache(maxsize=4)
-def _template_landmarks(grid: ModelGrid) -> npt.NDArray[np.float64]:
-    maps = load_tissue_maps()
-    template = to_grid(maps.t1.astype(np.float32), maps.affine, grid)
-    landmarks: npt.NDArray[np.float64] = np.percentile(
-        template[_template_brain(grid)].astype(np.float64), _LANDMARKS
-    )
-    return landmarks
-
-
-def _template_brain(grid: ModelGrid) -> Mask:
-    return brain_prior(grid).brain
+@cache
+def _template_levels() -> npt.NDArray[np.float64]:
+    """``(33,)`` quantiles of the public MNI152 T1 brain, greys 0 to 255."""
+    t1 = load_tissue_maps().t1
+    return np.asarray(np.quantile(t1[t1 > 0], _QUANTILES), dtype=np.float64)

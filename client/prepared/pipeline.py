@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from client.archive.nifti import read_volume
 from client.archive.problems import Defect, Problem
-from client.prepared.brain_mask import foreground
-from client.prepared.intensity import Intensity, Volume, standardise
-from client.prepared.resample import to_grid, voxels_sha256
+from client.prepared.brain_mask import find_brain
+from client.prepared.intensity import Intensity, standardise
+from client.prepared.resample import Volume, to_grid, voxels_sha256
 from shared_model.grid import ModelGrid
 
 #: Part of every cache key: raise it with any change of what a prepared voxel is.
 PIPELINE_VERSION = 1
 #: Adult brains with their CSF have 1000 to 2000 ml; less than this is a wrong or misplaced image.
 MIN_BRAIN_ML = 500.0
+#: More than this part of the image away from the MNI152 brain is a skull, or another space.
+MAX_ELSEWHERE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +42,25 @@ def prepare_scan(path: Path, grid: ModelGrid, intensity: Intensity) -> PreparedS
 
     The scan must be linearly aligned to MNI152 and skull-stripped; alignment and stripping are not
     done here. Deterministic, and a function of this scan alone. Raises a Defect: SMR-E212 to E215
-    for the file, SMR-E240 when there is too little brain where MNI152 has one.
+    for the file, SMR-E240 when there is less than 500 ml of brain where MNI152 has one, or over a
+    quarter of the image elsewhere.
     """
     raw = read_volume(path)
     on_grid = to_grid(raw.voxels, raw.affine, grid)
-    brain_ml = float(np.count_nonzero(foreground(on_grid, grid)) * grid.spacing_mm**3 / 1000)
-    if brain_ml < MIN_BRAIN_ML:
-        raise Defect(Problem.NOT_IN_MNI, f"{path}: {brain_ml:.0f} ml of brain in the MNI152 brain")
+    brain = find_brain(on_grid, grid)
+    if brain.foreground_ml < MIN_BRAIN_ML:
+        found = f"{brain.foreground_ml:.0f} ml of brain where MNI152 has one"
+        raise Defect(Problem.NOT_IN_MNI, f"{path}: {found}")
+    if brain.elsewhere > MAX_ELSEWHERE:
+        found = f"{brain.elsewhere:.0%} of the image lies beside the MNI152 brain"
+        raise Defect(Problem.NOT_IN_MNI, f"{path}: {found}")
+    try:
+        volume = standardise(on_grid, brain.mask, intensity)
+    except ValueError as error:
+        raise Defect(Problem.BAD_VOXELS, f"{path}: {error}") from None
     return PreparedScan(
-        standardise(on_grid, intensity, grid),
+        volume,
         raw.file_sha256,
         voxels_sha256(raw.voxels, raw.affine),
-        brain_ml,
+        brain.foreground_ml,
     )

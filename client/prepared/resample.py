@@ -65,5 +65,5 @@ def voxels_sha256(voxels: Volume, affine: Affine) -> str:
     """Digest of an image's shape and voxels in RAS+, however the file stores or compresses them."""
     volume, _ = to_ras(voxels, affine)
     digest = hashlib.sha256(repr(volume.shape).encode())
-    digest.update(volume)
+    digest.update(volume.data)
     return digest.hexdigest()

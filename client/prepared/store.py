@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client.agent.durable import write_durably
 from client.archive.content import file_sha256
 from client.archive.patients import Patient, Scan
 from client.archive.problems import Defect, Problem, Problems
-from client.prepared.intensity import Intensity, Volume
+from client.prepared.intensity import Intensity
 from client.prepared.pipeline import PIPELINE_VERSION, prepare_scan
+from client.prepared.resample import Volume
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 
@@ -46,8 +48,8 @@ class PreparedStore:
     def volume(self, scan: Scan) -> Volume:
         """``(D, H, W)`` float32 on the model grid; the same whether it was kept or made just now.
 
-        Raises SMR-E212 to E215 for an image that cannot be used, SMR-E240 for one without a brain in
-        MNI152 space, SMR-E241 when the result cannot be kept.
+        Raises SMR-E212 to E215 for an image that cannot be used, SMR-E240 for one without a brain
+        in MNI152 space, SMR-E241 when the result cannot be kept.
         """
         try:
             kept = self._load(self._path(file_sha256(scan.path)))
@@ -114,12 +116,13 @@ class PreparedStore:
     def _load(self, path: Path) -> Volume | None:
         """The kept volume, or None where it is absent or damaged."""
         try:
-            kept = np.load(path, allow_pickle=False)
+            kept: npt.NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
         if kept.shape != self._grid.shape or kept.dtype != np.float16:
             return None
-        return kept.astype(np.float32)
+        volume: Volume = kept.astype(np.float32)
+        return volume
 
     def _recipe(self, source_sha256: str) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Layer A: group normalisation with a federated affine and a residual that stays at the site."""
+"""Layer A: normalisation with a federated affine and a residual that stays at the site."""
 
 from __future__ import annotations
 
@@ -58,6 +58,37 @@ class SiteAdaptiveGroupNorm(nn.Module):
         return functional.group_norm(flat, self.groups, scale, shift, self.eps).reshape(x.shape)
 
 
+class SiteAdaptiveAffine(nn.Module):
+    """Layer A on tokens that are standardised already: ``(gamma + a_k) * x + (beta + b_k)``.
+
+    Tokens say how far a region lies from a public reference; a norm over the patient's own tokens
+    would remove just that. So this layer has no statistics: it is the site's recalibration of the
+    deviations, one affine per scale and feature. Parameters, modes and rules as in
+    :class:`SiteAdaptiveGroupNorm`. Input and output ``(B, S, N, F)``.
+    """
+
+    def __init__(self, scales: int, features: int, mode: SiteNorm = "residual") -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(scales, 1, features))
+        self.beta = nn.Parameter(torch.zeros(scales, 1, features))
+        self.site_scale: nn.Parameter | None
+        self.site_shift: nn.Parameter | None
+        if mode == "residual":
+            self.site_scale = nn.Parameter(torch.zeros(scales, 1, features))
+            self.site_shift = nn.Parameter(torch.zeros(scales, 1, features))
+        else:
+            self.register_parameter("site_scale", None)
+            self.register_parameter("site_shift", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Recalibrate ``(B, S, N, F)`` tokens."""
+        scale: Tensor = self.gamma
+        shift: Tensor = self.beta
+        if self.site_scale is not None and self.site_shift is not None:
+            scale, shift = scale + self.site_scale, shift + self.site_shift
+        return x * scale + shift
+
+
 def site_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:
     """Name patterns of the ``site`` group for a mode, below one name prefix such as ``reasoner.*``.
 
@@ -79,7 +110,7 @@ def fixed_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...
 def zero_site_residual(model: nn.Module) -> None:
     """Set every residual of the model to zero: the state in which an unseen site runs."""
     for module in model.modules():
-        if isinstance(module, SiteAdaptiveGroupNorm):
+        if isinstance(module, SiteAdaptiveGroupNorm | SiteAdaptiveAffine):
             for parameter in (module.site_scale, module.site_shift):
                 if parameter is not None:
                     parameter.zero_()

@@ -58,9 +58,7 @@ def _epsilon(uses: tuple[tuple[float, float, int], ...], delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def calibrate_noise(
-    target_epsilon: float, delta: float, sampling_rate: float, steps: int
-) -> float:
+def calibrate_noise(target_epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
     """The smallest noise multiplier (to 1 %) whose composed epsilon is at most the target.
 
     Raises SMR-E301 when no multiplier up to 10,000 reaches it.

@@ -12,7 +12,7 @@ from shared_model.plan import Sha256, SiteName
 from shared_model.protocol.arrays import body_digest
 from shared_model.protocol.sealed import Sealed
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION: Literal[1] = 1
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 

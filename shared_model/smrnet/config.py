@@ -25,11 +25,19 @@ class SMRNetConfig(BaseModel):
     token_features: int | None = Field(
         default=None, ge=2, description="features F of a token; none: twice the width"
     )
+    normative_features: int | None = Field(
+        default=None,
+        ge=1,
+        description="features K of a token after the public normative read-out; none: the F token "
+        "features, standardised",
+    )
     stem_stride: Literal[1, 2] = Field(
         default=1, description="2 for 1 mm input: the cost of 2 mm, with 1 mm texture in the stem"
     )
     graph_features: int | None = Field(
-        default=None, ge=2, description="features of a graph node; none: half of the token features"
+        default=None,
+        ge=2,
+        description="features of a graph node; none: K with a normative read-out, else half of F",
     )
     graph_blocks: int = Field(default=2, ge=1, le=8, description="graph convolutions")
     learned_edge_rank: int = Field(
@@ -48,9 +56,15 @@ class SMRNetConfig(BaseModel):
         return self.token_features or 2 * self.width
 
     @property
+    def reasoner_features(self) -> int:
+        """Features of the tokens that the reasoner sees: K, or F without a normative read-out."""
+        return self.normative_features or self.features
+
+    @property
     def node_features(self) -> int:
         """Graph node features G."""
-        return self.graph_features or max(2, self.features // 2)
+        default = self.normative_features or self.features // 2
+        return self.graph_features or max(2, default)
 
 
 class PublishedConfig(BaseModel):

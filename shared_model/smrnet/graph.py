@@ -38,10 +38,10 @@ class LearnedEdges(nn.Module):
 
 
 class GraphBlock(nn.Module):
-    """``h + silu(GCN(norm(h), A))`` with a per-node norm inside the branch.
+    """``h + tanh(GCN(h, A))``: the neighbourhood speaks, but never louder than one.
 
-    The skip path stays linear, so how far a region lies from the reference reaches the read-out.
-    The norm is over the features of one node: nothing couples patients.
+    The skip path stays linear, so how far a region lies from the reference reaches the read-out;
+    no norm takes it away.
     """
 
     def __init__(self, features: int) -> None:
@@ -52,8 +52,7 @@ class GraphBlock(nn.Module):
 
     def forward(self, h: Tensor, adjacency: Tensor) -> Tensor:
         """``(B, R, G)`` nodes and ``(R, R)`` edges to ``(B, R, G)``."""
-        message = self.conv(functional.layer_norm(h, h.shape[-1:]), adjacency)
-        return h + functional.silu(message)
+        return h + torch.tanh(self.conv(h, adjacency))
 
 
 class AtlasGraph(nn.Module):

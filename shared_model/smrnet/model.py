@@ -13,7 +13,7 @@ from shared_model.smrnet.config import SMRNetConfig
 from shared_model.smrnet.encoder import SCALES, Encoder
 from shared_model.smrnet.output import SMRNetOutput
 from shared_model.smrnet.reasoner import Reasoner
-from shared_model.smrnet.standardiser import TokenStandardiser
+from shared_model.smrnet.standardiser import NormativeReadout, TokenStandardiser
 from shared_model.smrnet.tokens import (
     RegionPooling,
     SlicePooling,
@@ -54,7 +54,12 @@ class SMRNet(nn.Module):
             SlicePooling(labels, stride, strides[0]) for stride in strides
         )
         sizes = plane_sizes(labels, strides[0])
-        self.standardiser = TokenStandardiser(SCALES, len(adjacency), sum(sizes), config.features)
+        counts = (SCALES, len(adjacency), sum(sizes), config.features)
+        self.standardiser = (
+            TokenStandardiser(*counts)
+            if config.normative_features is None
+            else NormativeReadout(*counts, config.normative_features)
+        )
         self.reasoner = Reasoner(config, adjacency, sizes, valid_slices(labels, strides[0]))
 
     def raw_tokens(self, x: Tensor) -> Tokens:

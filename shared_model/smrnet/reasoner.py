@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shared_model.layers.site_norm import SiteAdaptiveGroupNorm
+from shared_model.layers.site_norm import SiteAdaptiveAffine
 from shared_model.smrnet.config import SMRNetConfig
 from shared_model.smrnet.encoder import SCALES
 from shared_model.smrnet.fusion import ScaleFusion
@@ -21,7 +21,7 @@ _PLANE_GAIN = 0.5
 
 
 class Reasoner(nn.Module):
-    """Norm, fusion across scales, slice attention, atlas graph, read-out and head."""
+    """Site affine, fusion across scales, slice attention, atlas graph, read-out and head."""
 
     def __init__(
         self,
@@ -31,9 +31,13 @@ class Reasoner(nn.Module):
         valid: Tensor,
     ) -> None:
         super().__init__()
-        features, nodes, hidden = config.features, config.node_features, config.attention_features
-        self.region_norm = SiteAdaptiveGroupNorm(features, groups=1, mode=config.site_norm)
-        self.slice_norm = SiteAdaptiveGroupNorm(features, groups=1, mode=config.site_norm)
+        features, nodes, hidden = (
+            config.reasoner_features,
+            config.node_features,
+            config.attention_features,
+        )
+        self.region_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
+        self.slice_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
         self.region_fusion = ScaleFusion(SCALES, features)
         self.slice_fusion = ScaleFusion(SCALES, features)
         self.slice_attention = SliceAttention(sizes, valid, features, hidden)
@@ -46,8 +50,8 @@ class Reasoner(nn.Module):
 
     def forward(self, tokens: Tokens) -> SMRNetOutput:
         """Read standardised tokens of B scans."""
-        regions, fusion_regions = self.region_fusion(_normalise(self.region_norm, tokens.regions))
-        slices, fusion_slices = self.slice_fusion(_normalise(self.slice_norm, tokens.slices))
+        regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions))
+        slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices))
         planes, attention = self.slice_attention(slices)
         planes = self.dropout(planes.flatten(1))
         graph = self.readout(self.dropout(self.graph(regions)))
@@ -73,9 +77,3 @@ class Head(nn.Module):
     def forward(self, planes: Tensor) -> Tensor:
         """``(B, 3F)`` to ``(B, C)`` logits."""
         return _PLANE_GAIN * (planes @ self.weight.T) + self.bias
-
-
-def _normalise(norm: nn.Module, tokens: Tensor) -> Tensor:
-    """Apply a channel-first norm to ``(B, S, N, F)`` tokens."""
-    normalised: Tensor = norm(tokens.movedim(-1, 1))
-    return normalised.movedim(1, -1)

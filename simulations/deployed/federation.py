@@ -26,10 +26,16 @@ from server.flower.control import ControlApi, RunStatus
 from server.flower.event_log import EventFollower
 from server.flower.fab import write_app_bundle
 from server.rounds.events import Observer
+from server.rounds.settings import DriverSettings
 from shared_model.errors import SmrfedError
 from simulations.deployed.environment import command, offline_environment
 from simulations.deployed.pki import create_node_key, create_secret, issue_server_certificate
 from simulations.deployed.processes import ProcessSet, free_ports
+
+#: Patience of a coordinator whose sites are on the same machine: nothing is worth a long wait.
+LOOPBACK_DRIVER = DriverSettings(
+    poll_interval_s=0.2, retry_interval_s=1.0, attempt_pause_s=2.0, absent_grace_s=30.0
+)
 
 _START_S = 120.0
 _STATUS_INTERVAL_S = 1.0

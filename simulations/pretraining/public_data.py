@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -31,19 +30,28 @@ class PublicData:
     def __init__(self, folders: CohortFolders, atlas: Atlas) -> None:
         paths = sorted(folders.volumes.glob("*.npz"))
         self._volumes = []
-        region_ml, icv_ml, csf, person = [], [], [], []
+        region_ml, icv_ml, slices, regions, person = [], [], [], [], []
         for path in paths:
             with np.load(path) as data:
                 volume = data["volume"]
                 region_ml.append(data["region_ml"])
                 icv_ml.append(float(data["icv_ml"]))
             self._volumes.append(volume)
-            csf.append(_csf_shares(volume))
+            tissue = self.tissue(len(self._volumes) - 1)
+            slices.append(_slice_shares(tissue))
+            regions.append(_region_shares(tissue, atlas.labels, len(atlas.names)))
             person.append(_person(folders, path.stem))
         ratio = np.log(np.stack(region_ml) / np.asarray(icv_ml)[:, None])
+        shares = np.stack(slices)
         self.targets = MorphometryTargets(
-            _z(ratio), _z(np.stack(csf)), _z(np.asarray(person, dtype=np.float64))
+            _z(ratio), _z(shares[..., 0]), _z(np.asarray(person, dtype=np.float64))
         )
+        #: What the normative read-out estimates: log volume, CSF and grey share of every region
+        #: ``(N, R, 3)``; CSF, grey and white share of every slice ``(N, L, 3)``.
+        self.region_truth = torch.from_numpy(
+            np.concatenate([ratio[..., None], np.stack(regions)], axis=2)
+        )
+        self.slice_truth = torch.from_numpy(shares)
 
     def __len__(self) -> int:
         return len(self._volumes)
@@ -61,16 +69,25 @@ class PublicData:
         return np.stack([csf, grey, clean >= _GREY_BELOW]).astype(np.float32)
 
 
-def _csf_shares(volume: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
-    """``(L,)`` share of CSF in the head per 4 mm slice: sagittal, coronal, axial."""
-    head, csf = volume > 0, (volume > 0) & (volume < _CSF_BELOW)
-    shares = []
+def _slice_shares(tissue: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """``(L, 3)`` share of each tissue in the head per 4 mm slice: sagittal, coronal, axial."""
+    planes = []
     for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        count = head.sum(others).reshape(-1, _SLICE_VOXELS).sum(1)
-        fluid = csf.sum(others).reshape(-1, _SLICE_VOXELS).sum(1)
-        shares.append(fluid / np.maximum(count, 1))
-    return np.concatenate(shares)
+        others = tuple(a + 1 for a in range(3) if a != axis)
+        counts = tissue.sum(others, dtype=np.float64)
+        counts = counts.reshape(len(tissue), -1, _SLICE_VOXELS).sum(2).T
+        planes.append(counts / np.maximum(counts.sum(1, keepdims=True), 1))
+    return np.concatenate(planes)
+
+
+def _region_shares(
+    tissue: npt.NDArray[np.float32], labels: npt.NDArray[np.int16], regions: int
+) -> npt.NDArray[np.float64]:
+    """``(R, 2)`` share of CSF and of grey matter where the atlas has each region."""
+    flat = labels.ravel()
+    size = np.bincount(flat, minlength=regions + 1)[1:]
+    counts = [np.bincount(flat, part.ravel(), regions + 1)[1:] for part in tissue[:2]]
+    return np.stack(counts, axis=1) / size[:, None]
 
 
 def _person(folders: CohortFolders, participant: str) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from shared_model.smrnet.model import SMRNet
+from shared_model.smrnet.standardiser import NormativeReadout
 from shared_model.smrnet.tokens import Tokens
 from simulations.pretraining.heads import (
     MorphometryHeads,
@@ -25,6 +26,8 @@ class PublicSubjects(Protocol):
     """Public anatomy that can be looked at through another scanner each time."""
 
     targets: MorphometryTargets
+    region_truth: Tensor
+    slice_truth: Tensor
 
     def __len__(self) -> int: ...
 
@@ -50,6 +53,15 @@ class PretrainingOptions:
 
 
 @dataclass(frozen=True)
+class ReadoutOptions:
+    """How the normative read-out is fitted."""
+
+    looks: int = 2
+    ridge: float = 60.0
+    seed: int = 5
+
+
+@dataclass(frozen=True)
 class EpochReport:
     """What one epoch reached: losses, and the mean correlation of predicted and true volumes."""
 
@@ -66,7 +78,7 @@ def pretrain(
     options: PretrainingOptions,
     observer: Callable[[EpochReport], None],
 ) -> None:
-    """Fit ``model.encoder`` to predict tissue and morphometry, then fit ``model.standardiser``.
+    """Fit ``model.encoder`` to predict tissue and morphometry through any scanner.
 
     The last ``validation_share`` of the subjects is only watched. The reasoner is not touched: it
     is the private part.
@@ -119,12 +131,28 @@ def pretrain(
                 _mean_correlation(predicted.volumes, truth.volumes),
             )
         )
-    model.standardiser.fit([_raw_tokens(model, [public.look(row, rng)]) for row in range(subjects)])
 
 
 def _heads_for(model: SMRNet, targets: MorphometryTargets) -> MorphometryHeads:
-    scales, regions, features = model.standardiser.region_mean.shape
-    return MorphometryHeads(scales, regions, targets.csf.shape[1], features)
+    regions, slices = targets.volumes.shape[1], targets.csf.shape[1]
+    return MorphometryHeads(len(model.strides), regions, slices, model.config.features)
+
+
+@torch.no_grad()
+def fit_readout(model: SMRNet, public: PublicSubjects, options: ReadoutOptions) -> None:
+    """Fit the model's normative read-out to what is true of the public subjects.
+
+    Every subject is seen through ``looks`` random scanners, so that what a scanner changes is noise
+    to the regression and not signal.
+    """
+    if not isinstance(model.standardiser, NormativeReadout):
+        raise TypeError("the model has no normative read-out: set normative_features")
+    rng = np.random.default_rng(options.seed)
+    rows = [row for row in range(len(public)) for _ in range(options.looks)]
+    tokens = Tokens.cat([_raw_tokens(model, [public.look(row, rng)]) for row in rows])
+    model.standardiser.fit(
+        tokens, public.region_truth[rows], public.slice_truth[rows], options.ridge
+    )
 
 
 @torch.no_grad()

@@ -338,5 +338,7 @@ def test_prepare_reports_its_progress(hospital: Hospital, agent: SiteAgent) -> N
     agent.prepare(lambda done, total: seen.append((done, total)))
     total = seen[0][1]
     assert seen == [(n, total) for n in range(1, total + 1)]
+    # Fifteen scans of twelve patients.
+    assert total == 15 + 12
     agent.prepare(lambda done, total: seen.append((done, total)))
     assert len(seen) == total

@@ -18,7 +18,7 @@ from server.rounds.settings import DriverSettings
 from shared_model.plan import FederationPlan
 from shared_model.protocol.keys import create_signing_key, load_signing_key, public_path
 from shared_model.protocol.sealed import Sealed
-from simulations.deployed.federation import DeployedSite
+from simulations.deployed.federation import LOOPBACK_DRIVER, DeployedSite
 from simulations.federation.in_process import InProcessTransport
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
@@ -59,7 +59,7 @@ class Coordinator:
         Deployment(
             coordinator_key=self.folder / "coordinator.pem",
             site_keys=self.folder / "site-keys",
-            driver=DriverSettings(poll_interval_s=0.2, retry_interval_s=0.5),
+            driver=LOOPBACK_DRIVER,
         ).save(run_dir.path)
         return run_dir
 

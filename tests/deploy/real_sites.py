@@ -8,16 +8,16 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from client.config import SiteConfig
 
 from client.agent.state import StateFolder
+from client.config import SiteConfig
 from server.checkpoints.run_directory import RunDirectory
 from server.flower.deployment import Deployment
-from server.rounds.settings import DriverSettings
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays
 from shared_model.protocol.keys import create_signing_key, load_or_create_signing_key, public_path
 from shared_model.registry import default_groups
+from simulations.deployed.federation import LOOPBACK_DRIVER
 
 SITES = ("east", "west")
 LABELS = ("CN", "MCI", "AD")
@@ -79,7 +79,7 @@ class SmallHospitals:
         Deployment(
             coordinator_key=self.folder / "coordinator.pem",
             site_keys=self.folder / "site-keys",
-            driver=DriverSettings(poll_interval_s=0.2, retry_interval_s=0.5),
+            driver=LOOPBACK_DRIVER,
         ).save(run_dir.path)
         return run_dir
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import tomli_w
 import torch
-from client.config import SiteConfig
 from real_sites import SITES, SmallHospitals, small_plan
-from shared_model.atlas.select import load_atlas
 
 from client.agent.agent import SiteAgent
+from client.config import SiteConfig
 from client.training.site_model import SiteModel
 from server.flower.deployment import Deployment
 from server.rounds.driver import RoundDriver
 from server.rounds.settings import DriverSettings
+from shared_model.atlas.select import load_atlas
 from shared_model.protocol.arrays import Arrays
 from shared_model.protocol.keys import load_signing_key
 from simulations.deployed.environment import command
@@ -41,13 +41,14 @@ def test_deployed_agents_and_agents_in_process_end_in_the_same_bits() -> None:
 def run_deployed(hospitals: SmallHospitals, initial: Arrays) -> bytes:
     plan_file = hospitals.folder / "plan.toml"
     plan_file.write_text(tomli_w.dumps(hospitals.plan.model_dump(mode="json", exclude_none=True)))
-    for name in SITES:
-        site = ["--config", str(hospitals.config(name))]
-        subprocess.run(
-            [command("smrfed-site"), "accept", str(plan_file), *site, "--yes"],
-            check=True,
-            capture_output=True,
+    accepting = [
+        subprocess.Popen(
+            [command("smrfed-site"), "accept", str(plan_file), "--config", str(config), "--yes"],
+            stdout=subprocess.DEVNULL,
         )
+        for config in map(hospitals.config, SITES)
+    ]
+    assert [process.wait(120) for process in accepting] == [0] * len(SITES)
     sites = [DeployedSite.from_config(hospitals.config(name)) for name in SITES]
     run_dir = hospitals.new_run("deployed", initial)
     with DeployedFederation(sites, hospitals.folder / "work") as federation:

@@ -25,6 +25,7 @@ from simulations.deployed.processes import ProcessSet, free_ports
 pytestmark = pytest.mark.deploy
 
 
+@pytest.mark.slow
 def test_a_deployed_run_equals_the_same_run_in_process(
     coordinator: Coordinator, federation: DeployedFederation
 ) -> None:
