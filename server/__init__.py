@@ -1,1 +1,1 @@
-
+"""The coordinator's side: rounds, aggregation, checkpoints and Flower."""

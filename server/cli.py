@@ -14,6 +14,7 @@ from rich.table import Table
 
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
+from server.flower.cli import app as flower_app
 from server.rounds.records import RoundRecord
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
@@ -28,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
 )
 plan_app = typer.Typer(help="Federation plans.", no_args_is_help=True)
+# Flower itself is imported by the commands that talk to it, so the others do without it.
+app.add_typer(flower_app, name="flower")
 app.add_typer(plan_app, name="plan")
 
 _out = Console()

@@ -15,8 +15,8 @@ FIELD_OF_VIEW_CORNER_MM = (-88.0, -120.0, -82.0)
 class ModelGrid(BaseModel):
     """A regular RAS+ grid over the MNI152 field of view.
 
-    The array axes are (X, Y, Z) = left-right, posterior-anterior, inferior-superior, so that a model
-    input ``(B, 1, D, H, W)`` has sagittal slices along D, coronal along H and axial along W.
+    The array axes are (X, Y, Z) = left-right, posterior-anterior, inferior-superior, so that a
+    model input ``(B, 1, D, H, W)`` has sagittal slices along D, coronal along H and axial along W.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,7 +31,7 @@ class ModelGrid(BaseModel):
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:
-        """``(4, 4)`` voxel-to-MNI matrix in mm; the centre of voxel (0, 0, 0) is half a voxel in."""
+        """``(4, 4)`` voxel-to-MNI matrix in mm; voxel (0, 0, 0) has its centre half a voxel in."""
         affine = np.diag([self.spacing_mm] * 3 + [1.0])
         affine[:3, 3] = np.asarray(FIELD_OF_VIEW_CORNER_MM) + self.spacing_mm / 2
         return affine

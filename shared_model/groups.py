@@ -16,9 +16,9 @@ Group = Literal["frozen", "shared", "site"]
 class ParameterGroups(BaseModel):
     """Shell-style name patterns that put every parameter of a model in exactly one group.
 
-    ``frozen`` is public and never sent back, ``shared`` is trained privately and federated, ``site``
-    never leaves the hospital. A parameter that matches several groups, or none, is an error: privacy
-    and aggregation work by name, so nothing may be left to chance.
+    ``frozen`` is public and never sent back, ``shared`` is trained privately and federated,
+    ``site`` never leaves the hospital. A parameter that matches several groups, or none, is an
+    error: privacy and aggregation work by name, so nothing may be left to chance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -110,8 +110,8 @@ class AdaptationSection(_Section):
 
     site_norm: SiteNorm = Field(
         default="residual",
-        description="off: plain GroupNorm; shared: federated affine; residual: shared affine plus a "
-        "local residual that an unseen site sets to zero; local: affine never leaves (FedBN-like)",
+        description="off: plain GroupNorm; shared: federated affine; residual: shared affine plus "
+        "a local residual, zero at an unseen site; local: affine never leaves (FedBN-like)",
     )
     personalise: Literal["never", "after"] = Field(
         default="after",

@@ -1,1 +1,1 @@
-
+"""Federations on one machine: synthetic cohorts, baselines, benchmarks and reports."""

@@ -17,7 +17,9 @@ _LOOK_AROUND_S = 2.0
 
 
 @dataclass(frozen=True)
-class _Node:
+class ConnectedNode:
+    """An online SuperNode; ``activated_at`` changes when it reconnects."""
+
     id: int
     activated_at: str
 
@@ -25,7 +27,7 @@ class _Node:
 @dataclass(frozen=True)
 class _Pending:
     site: str
-    node: _Node
+    node: ConnectedNode
 
 
 class FlowerTransport:
@@ -43,7 +45,7 @@ class FlowerTransport:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
         self._pending: dict[str, _Pending] = {}
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, ConnectedNode] = {}
         self._looked_at = -_LOOK_AROUND_S
 
     def push(self, site: str, message: Sealed, time_to_live_s: float) -> str:
@@ -74,14 +76,16 @@ class FlowerTransport:
             return Failure(f"site {pending.site!r} reconnected before it answered")
         return None
 
-    def _connected(self, *, refresh: bool = False) -> dict[str, _Node]:
+    def find_nodes(self) -> dict[str, ConnectedNode]:
         """Online SuperNodes by site name; of two with one name, the one that came last."""
+        infos = sorted(self._grid.get_nodes(), key=lambda info: info.last_activated_at)
+        return {info.name: ConnectedNode(info.node_id, info.last_activated_at) for info in infos}
+
+    def _connected(self, *, refresh: bool = False) -> dict[str, ConnectedNode]:
         now = time.monotonic()
         if refresh or now - self._looked_at > _LOOK_AROUND_S:
             self._looked_at = now
-            self._nodes = {}
-            for info in sorted(self._grid.get_nodes(), key=lambda info: info.last_activated_at):
-                self._nodes[info.name] = _Node(info.node_id, info.last_activated_at)
+            self._nodes = self.find_nodes()
         return self._nodes
 
 

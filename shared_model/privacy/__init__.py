@@ -1,1 +1,1 @@
-
+"""Accounting of differential privacy, the same for every party."""

@@ -1,4 +1,4 @@
-"""Privacy accounting of the Poisson-subsampled Gaussian mechanism, shared by site and coordinator."""
+"""Accounting of the Poisson-subsampled Gaussian mechanism, the same for site and coordinator."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-
+"""Sealed messages between coordinator and sites."""

@@ -46,7 +46,7 @@ class RoundInstruction(_Header):
 
 
 class RoundReply(_Header):
-    """What a site sends back: the update of the shared parameters, and nothing else in mode ``local``.
+    """What a site sends back: the update of the shared parameters; nothing else in mode ``local``.
 
     ``train``: body = delta (site minus global) of every shared parameter. ``finalise``: empty body.
     """
@@ -79,7 +79,7 @@ def decode_header(model: type[_H], sealed: Sealed) -> _H:
             f"a {model.__name__} header cannot be read",
             found=detail,
             expected=f"protocol version {PROTOCOL_VERSION}",
-            remedy="check that both ends run the same smrfed version; if they do, refuse the sender",
+            remedy="check that both ends run the same smrfed version; if so, refuse the sender",
         ) from None
     if header.body_sha256 != body_digest(sealed.body):
         raise SmrfedError(

@@ -74,7 +74,7 @@ def seal(header: bytes, body: bytes, key: Ed25519PrivateKey) -> Sealed:
 
 
 def message_digest(header: bytes, body: bytes) -> bytes:
-    """The 32 bytes that a signature covers; lengths first, so that bytes cannot move between parts."""
+    """The 32 bytes that a signature covers; lengths first, so that no byte can change sides."""
     digest = hashlib.sha256(_DOMAIN)
     digest.update(len(header).to_bytes(8, "little") + len(body).to_bytes(8, "little"))
     digest.update(header)

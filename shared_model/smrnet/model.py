@@ -19,7 +19,7 @@ from shared_model.smrnet.tokens import (
     SlicePooling,
     Tokens,
     plane_sizes,
-    valid_slices,
+    slice_brain,
 )
 
 
@@ -60,7 +60,7 @@ class SMRNet(nn.Module):
             if config.normative_features is None
             else NormativeReadout(*counts, config.normative_features)
         )
-        self.reasoner = Reasoner(config, adjacency, sizes, valid_slices(labels, strides[0]))
+        self.reasoner = Reasoner(config, adjacency, sizes, slice_brain(labels, strides[0]))
 
     def raw_tokens(self, x: Tensor) -> Tokens:
         """Tokens of ``(B, 1, D, H, W)`` before standardisation, to fit the standardiser on."""

@@ -28,7 +28,7 @@ class Reasoner(nn.Module):
         config: SMRNetConfig,
         adjacency: Tensor,
         sizes: tuple[int, int, int],
-        valid: Tensor,
+        brain: Tensor,
     ) -> None:
         super().__init__()
         features, nodes, hidden = (
@@ -40,7 +40,7 @@ class Reasoner(nn.Module):
         self.slice_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
         self.region_fusion = ScaleFusion(SCALES, features)
         self.slice_fusion = ScaleFusion(SCALES, features)
-        self.slice_attention = SliceAttention(sizes, valid, features, hidden)
+        self.slice_attention = SliceAttention(sizes, brain, features, hidden)
         self.graph = AtlasGraph(
             adjacency, features, nodes, config.graph_blocks, config.learned_edge_rank
         )

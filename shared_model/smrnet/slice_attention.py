@@ -15,21 +15,21 @@ PRIOR_GAIN = 4.0
 
 
 class SliceAttention(nn.Module):
-    """Gated attention with one query per plane, plus a learnt prior of every slice.
+    """``a_l ~ brain_l * exp(score_l)``: gated attention with one query per plane and a learnt prior.
 
-    ``sizes`` are the slices per plane, ``valid`` ``(L,)`` says which of them hold brain; the others
-    get weight zero.
+    ``sizes`` are the slices per plane; ``brain`` ``(L,)`` is how much brain each holds. A score of
+    zero everywhere attends to every brain voxel alike, and a slice without brain gets nothing.
     """
 
     def __init__(
-        self, sizes: tuple[int, int, int], valid: Tensor, features: int, hidden: int
+        self, sizes: tuple[int, int, int], brain: Tensor, features: int, hidden: int
     ) -> None:
         super().__init__()
         self.sizes = list(sizes)
         self.score = GatedScore(features, hidden, queries=len(PLANES))
         # Only slices with brain have a prior: elsewhere its gradient would be zero for ever.
-        self.prior = nn.Parameter(torch.zeros(int(valid.sum())))
-        self.mask = SliceMask(sizes, valid)
+        self.prior = nn.Parameter(torch.zeros(int((brain > 0).sum())))
+        self.mask = SliceMask(sizes, brain)
 
     def forward(self, slices: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``(B, L, F)`` to plane embeddings ``(B, 3, F)`` and attention ``(B, L_plane)`` each."""
@@ -49,23 +49,24 @@ class SliceAttention(nn.Module):
 
 
 class SliceMask(nn.Module):
-    """The constants of slice attention: plane of every slice, and which slices hold brain."""
+    """The constants of slice attention: plane of every slice, and how much brain it holds."""
 
     plane: Tensor
     scatter: Tensor
-    empty: Tensor
+    log_brain: Tensor
 
-    def __init__(self, sizes: tuple[int, int, int], valid: Tensor) -> None:
+    def __init__(self, sizes: tuple[int, int, int], brain: Tensor) -> None:
         super().__init__()
         plane = torch.repeat_interleave(torch.eye(3), torch.tensor(sizes), dim=0)
         self.register_buffer("plane", plane, persistent=False)
-        scatter = torch.eye(len(valid))[:, valid]
+        scatter = torch.eye(len(brain))[:, brain > 0]
         self.register_buffer("scatter", scatter, persistent=False)
-        self.register_buffer("empty", ~valid, persistent=False)
+        # Minus infinity, and so an attention of exactly zero, where there is no brain.
+        self.register_buffer("log_brain", (brain / brain.max()).log(), persistent=False)
 
     def forward(self, scores: Tensor) -> Tensor:
-        """``(B, L)`` scores with slices without brain at minus infinity."""
-        return scores.masked_fill(self.empty, float("-inf"))
+        """``(B, L)`` scores plus the logarithm of the brain in each slice."""
+        return scores + self.log_brain
 
 
 def attention_volume(

@@ -52,11 +52,11 @@ class TokenStandardiser(nn.Module):
 
 
 class NormativeReadout(nn.Module):
-    """Public linear read-out of every token: K quantities as deviations from a reference population.
+    """Public linear read-out of every token: K quantities as deviations from a public population.
 
-    ``(token - mean) @ readout`` per scale and token, ``(B, S, N, F)`` to ``(B, S, N, K)``. Fitted by
-    ridge regression on PUBLIC subjects of whom the quantities are known (volume of the region, its
-    share of CSF and grey matter), it gives each scale's own estimate of the same quantity: the
+    ``(token - mean) @ readout`` per scale and token, ``(B, S, N, F)`` to ``(B, S, N, K)``. Fitted
+    by ridge regression on PUBLIC subjects of whom the quantities are known (volume of the region,
+    its share of CSF and grey matter), it gives each scale's own estimate of the same quantity: the
     fusion then weighs resolutions against each other, and the private part stays small. Frozen,
     like :class:`TokenStandardiser`; before :meth:`fit` it passes the first K features on.
     """

@@ -137,10 +137,10 @@ def plane_sizes(labels: Tensor, stride: int) -> tuple[int, int, int]:
     return d, h, w
 
 
-def valid_slices(labels: Tensor, stride: int) -> Tensor:
-    """``(L,)`` boolean: which slices of the three planes hold brain."""
+def slice_brain(labels: Tensor, stride: int) -> Tensor:
+    """``(L,)`` cells of brain in every slice of the three planes."""
     brain = brain_fraction(labels, stride)
-    return torch.cat([brain.sum((1, 2)), brain.sum((0, 2)), brain.sum((0, 1))]) > 0
+    return torch.cat([brain.sum((1, 2)), brain.sum((0, 2)), brain.sum((0, 1))])
 
 
 def _linear_weights(fine: int, coarse: int, fine_stride: int, coarse_stride: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""What a federation is compared with: one hospital alone, all data in one place."""

@@ -47,9 +47,7 @@ class ArmResult:
         )
 
 
-def predict(
-    model: SiteModel, examples: Sequence[PatientExamples], hospital: str
-) -> Predictions:
+def predict(model: SiteModel, examples: Sequence[PatientExamples], hospital: str) -> Predictions:
     """Predictions of the model as it stands for some patients of one hospital."""
     label, probability = probabilities(model, examples)
     return Predictions(
@@ -80,7 +78,7 @@ def predict_everywhere(
 
 
 class LearningCurve:
-    """Balanced accuracy of the global model after every round, at seen sites and at the unseen one."""
+    """Balanced accuracy of the global model after every round, at seen and unseen sites."""
 
     def __init__(self, model: SiteModel, hospitals: Sequence[Hospital]) -> None:
         self._model = model

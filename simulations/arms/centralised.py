@@ -46,8 +46,7 @@ def train_centralised(
         update = train_round(site_model, examples, plan, site.name, number, "centralised")
         rate = plan.training.server_learning_rate
         current = {
-            name: (current[name] + rate * update.delta[name]).astype(np.float32)
-            for name in current
+            name: (current[name] + rate * update.delta[name]).astype(np.float32) for name in current
         }
         if after_round is not None:
             after_round(number, current)
@@ -55,7 +54,7 @@ def train_centralised(
 
 
 def shuffled(examples: Sequence[PatientExamples], seed: int) -> list[PatientExamples]:
-    """The same scans with the labels of other patients: a model trained on them must stay at chance.
+    """The same scans with other patients' labels: a model trained on them must stay at chance.
 
     A patient's scans keep one common label.
     """

@@ -1,0 +1,1 @@
+"""Measurements of what smrfed itself needs: memory and time."""

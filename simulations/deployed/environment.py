@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -30,6 +32,23 @@ def offline_environment(flower_home: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+@contextmanager
+def offline_process(flower_home: Path) -> Iterator[None]:
+    """The same for this process and what it starts, until the block is left."""
+    # Flower reads the variable once, and may have been imported long before.
+    from flwr.supercore import telemetry
+
+    before, telemetry_before = dict(os.environ), telemetry.FLWR_TELEMETRY_ENABLED
+    os.environ.update(offline_environment(flower_home))
+    telemetry.FLWR_TELEMETRY_ENABLED = "0"
+    try:
+        yield
+    finally:
+        telemetry.FLWR_TELEMETRY_ENABLED = telemetry_before
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def command(name: str) -> str:

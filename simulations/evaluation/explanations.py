@@ -14,6 +14,8 @@ from shared_model.grid import ModelGrid
 from shared_model.smrnet.model import SMRNet
 from shared_model.smrnet.output import SMRNetOutput
 from shared_model.smrnet.tokens import PLANES, Tokens
+from simulations.cohort.atrophy import coefficients
+from simulations.cohort.spec import EffectSpec
 from simulations.report.results import (
     Explanations,
     PlaneAttention,
@@ -23,6 +25,8 @@ from simulations.report.results import (
 
 Floats = npt.NDArray[np.float64]
 _BOOTSTRAP = 1000
+# Regions whose volume the disease changes by a third or more: exp(-0.4) = 0.67.
+_STRONG_LOG_CHANGE = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,15 @@ class _Maps:
     importance: Floats
     fusion: Floats
     attention: dict[str, Floats]
+
+
+def strongly_affected(names: Sequence[str], effect: EffectSpec) -> tuple[str, ...]:
+    """Regions that the cohort prescribes a log volume change of at least 0.4 at full severity.
+
+    The weaker changes reach half of the cortex, so attention on them would say little.
+    """
+    alpha = coefficients(tuple(names), effect.alpha)
+    return tuple(name for name, a in zip(names, alpha, strict=True) if abs(a) >= _STRONG_LOG_CHANGE)
 
 
 def explain(
@@ -75,9 +88,7 @@ def explain(
         fusion_regions=tuple(
             tuple(float(np.clip(weight, 0, 1)) for weight in row) for row in maps.fusion.mean(0)
         ),
-        planes=tuple(
-            _plane(axis, maps, labels, truth, grid) for axis in range(len(PLANES))
-        ),
+        planes=tuple(_plane(axis, maps, labels, truth, grid) for axis in range(len(PLANES))),
         slice_mass_ratio=_ratio(slice_mass / share, seed),
         region_mass_ratio=_ratio(region_mass / truth.mean(), seed),
     )
@@ -91,8 +102,7 @@ def _maps(outputs: Sequence[SMRNetOutput]) -> _Maps:
         importance=joined([output.region_importance for output in outputs]),
         fusion=joined([output.fusion_regions for output in outputs]),
         attention={
-            plane: joined([output.slice_attention[plane] for output in outputs])
-            for plane in PLANES
+            plane: joined([output.slice_attention[plane] for output in outputs]) for plane in PLANES
         },
     )
 

@@ -1,4 +1,4 @@
-"""Predictions per patient, and the scores of the report made from them."""
+"""Predictions per patient, and the paired comparison of two arms."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ import numpy.typing as npt
 
 from shared_model.metrics import (
     balanced_accuracy,
-    bootstrap,
-    confusion_matrix,
-    macro_auc,
     paired_difference,
     stratified_draws,
 )
-from simulations.report.results import Comparison, Score
+from simulations.report.results import Comparison
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -44,21 +41,6 @@ class Predictions:
             np.concatenate([part.label for part in parts]),
             np.concatenate([part.probability for part in parts]),
         )
-
-
-def score(predictions: Predictions, draws: int, seed: int) -> Score:
-    """Balanced accuracy with its 95 % interval from a class-stratified bootstrap of patients."""
-    y, p = predictions.label, predictions.probability
-    interval = bootstrap(balanced_accuracy, y, p, stratified_draws(y, draws, seed))
-    auc = macro_auc(y, p)
-    return Score(
-        balanced_accuracy=interval.estimate,
-        low=interval.low,
-        high=interval.high,
-        macro_auc=auc if np.isfinite(auc) else None,
-        n=len(y),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion_matrix(y, p)),
-    )
 
 
 def compare(

@@ -1,0 +1,1 @@
+"""Federations without a network: in this process, or under Ray."""

@@ -22,7 +22,7 @@ class InProcessTransport:
     """Carries the driver's messages straight to agents; a site works when its reply is asked for.
 
     ``handlers`` maps a site name to its agent's ``handle``. One site trains at a time, so memory
-    and threads stay those of one site; results do not depend on the order (they are summed exactly).
+    and threads stay those of one site; results do not depend on the order (sums are exact).
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:

@@ -1,11 +1,13 @@
-"""The same agents and round driver under Flower's Ray engine: many sites, several GPUs, a cluster."""
+"""The same agents and round driver under Flower's Ray engine: many sites, many cores or GPUs."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,14 +18,17 @@ from client.agent.agent import SiteAgent
 from client.config import SiteConfig
 from client.courier.envelope import pack, pack_error, unpack
 from server.checkpoints.run_directory import RunDirectory
-from server.flower.transport import FlowerTransport
+from server.flower.transport import ConnectedNode, FlowerTransport
 from server.rounds.driver import RoundDriver, RunResult
 from server.rounds.events import Observer
 from server.rounds.settings import DriverSettings
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
+from shared_model.protocol.sealed import Sealed
+from simulations.deployed.environment import offline_process
 
 _WHO = "who"
+_WHO_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -47,41 +52,51 @@ def run_under_ray(
 
     Gives the same bits as the in-process federation: replies are summed exactly, and each agent
     works from its own state folder, opened for one instruction at a time because Ray may hand a
-    site to any worker. Raises what :class:`RoundDriver` raises.
+    site to any worker. That costs the reading of prepared scans and their tokens at each
+    instruction. Ray is started for the run and stopped after it. Raises what :class:`RoundDriver`
+    raises.
     """
     resources = settings or RaySettings()
     results: list[RunResult | BaseException] = []
-    server_app = ServerApp()
+    driver_settings = DriverSettings(
+        poll_interval_s=0.1,
+        retry_interval_s=1.0,
+        # A site that waits for a free core is not silent, and must not be asked twice at once.
+        silence_s=plan.federation.round_deadline_s,
+    )
 
-    @server_app.main()
     def drive(grid: Grid, _context: Context) -> None:
         # Flower reports an exception here as a log line only: it is carried out and raised again.
         try:
+            transport = _RayTransport(grid, len(site_configs))
             results.append(
                 RoundDriver(
                     plan,
                     run_dir,
-                    _RayTransport(grid, len(site_configs)),
+                    transport,
                     coordinator_key,
                     site_keys,
                     observer,
-                    settings=DriverSettings(poll_interval_s=0.1, retry_interval_s=1.0),
+                    settings=driver_settings,
                 ).run()
             )
         except BaseException as error:
             results.append(error)
 
-    run_simulation(
-        server_app,
-        _client_app(plan, site_configs),
-        num_supernodes=len(site_configs),
-        backend_config={
-            "client_resources": {
-                "num_cpus": resources.cpus_per_site,
-                "num_gpus": resources.gpus_per_site,
-            }
-        },
-    )
+    server_app = ServerApp()
+    server_app.main()(drive)
+    with tempfile.TemporaryDirectory(prefix="smrfed-ray-") as home, offline_process(Path(home)):
+        run_simulation(
+            server_app,
+            _client_app(plan, site_configs),
+            num_supernodes=len(site_configs),
+            backend_config={
+                "client_resources": {
+                    "num_cpus": resources.cpus_per_site,
+                    "num_gpus": resources.gpus_per_site,
+                }
+            },
+        )
     (result,) = results
     if isinstance(result, BaseException):
         raise result
@@ -89,23 +104,31 @@ def run_under_ray(
 
 
 def _client_app(plan: FederationPlan, site_configs: tuple[Path, ...]) -> ClientApp:
-    app = ClientApp()
+    """The site of a virtual node's partition; Ray pickles it, so it holds no agent."""
 
-    @app.query()
     def answer(message: Message, context: Context) -> Message:
         config = SiteConfig.load(site_configs[int(context.node_config["partition-id"])])
         if _WHO in message.content.config_records:
-            return Message(RecordDict({_WHO: ConfigRecord({"site": config.name})}), reply_to=message)
+            name = RecordDict({_WHO: ConfigRecord({"site": config.name})})
+            return Message(name, reply_to=message)
         try:
-            agent = SiteAgent(config, plan)
-            try:
-                return Message(pack(agent.handle(unpack(message.content))), reply_to=message)
-            finally:
-                agent.close()
+            content = pack(_handled(plan, config, message))
         except SmrfedError as error:
-            return Message(pack_error(error.code), reply_to=message)
+            content = pack_error(error.code)
+        return Message(content, reply_to=message)
 
+    app = ClientApp()
+    app.query()(answer)
     return app
+
+
+def _handled(plan: FederationPlan, config: SiteConfig, message: Message) -> Sealed:
+    torch.set_num_threads(config.threads)
+    agent = SiteAgent(config, plan)
+    try:
+        return agent.handle(unpack(message.content))
+    finally:
+        agent.close()
 
 
 class _RayTransport(FlowerTransport):
@@ -113,19 +136,25 @@ class _RayTransport(FlowerTransport):
 
     def __init__(self, grid: Grid, sites: int) -> None:
         super().__init__(grid)
+        self._simulation = grid
         self._sites = sites
-        self._ids: dict[str, int] = {}
+        self._found: dict[str, ConnectedNode] = {}
 
-    def node_ids(self) -> dict[str, int]:
-        """Node id of every site."""
-        if len(self._ids) < self._sites:
+    def find_nodes(self) -> dict[str, ConnectedNode]:
+        """The virtual nodes by the name of the site that they play."""
+        if len(self._found) < self._sites:
+            known = {node.id for node in self._found.values()}
             content = RecordDict({_WHO: ConfigRecord({})})
-            nodes = list(self._grid.get_node_ids())
-            replies = self._grid.send_and_receive(
-                [Message(content, node, MessageType.QUERY) for node in nodes]
+            replies = self._simulation.send_and_receive(
+                [
+                    Message(content, node, MessageType.QUERY)
+                    for node in self._simulation.get_node_ids()
+                    if node not in known
+                ],
+                timeout=_WHO_TIMEOUT_S,
             )
             for reply in replies:
                 if not reply.has_error():
                     site = str(reply.content.config_records[_WHO]["site"])
-                    self._ids[site] = reply.metadata.src_node_id
-        return self._ids
+                    self._found[site] = ConnectedNode(reply.metadata.src_node_id, "")
+        return self._found

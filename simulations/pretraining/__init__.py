@@ -1,0 +1,1 @@
+"""Public pretraining of the encoder on synthetic anatomy."""

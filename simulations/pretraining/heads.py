@@ -1,4 +1,4 @@
-"""Throw-away heads that teach an encoder morphometry: tissue, volumes, age and sex; no diagnosis."""
+"""Throw-away heads that teach an encoder morphometry: tissue, volumes, age, sex; no diagnosis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared_model.smrnet.tokens import Tokens
 
@@ -35,7 +35,7 @@ class MorphometryTargets:
 
 
 class MorphometryHeads(nn.Module):
-    """Linear read-outs of raw tokens: one per region and slice around a common one, and a pooled one."""
+    """Linear read-outs of raw tokens: one per region and slice, around a common one."""
 
     def __init__(self, scales: int, regions: int, slices: int, features: int) -> None:
         super().__init__()
@@ -82,11 +82,11 @@ class TissueHeads(nn.Module):
     def loss(self, maps: Sequence[Tensor], tissue: Tensor) -> Tensor:
         """Mean squared error over cells that hold any head.
 
-        ``maps`` are ``(B, C_s, D_s, H_s, W_s)``; ``tissue`` is ``(B, 3, D, H, W)`` shares in [0, 1].
+        ``maps``: ``(B, C_s, D_s, H_s, W_s)``; ``tissue``: ``(B, 3, D, H, W)`` shares in [0, 1].
         """
         total = tissue.new_zeros(())
         for head, features in zip(self.heads, maps, strict=True):
-            target = F.adaptive_avg_pool3d(tissue, features.shape[2:])
+            target = functional.adaptive_avg_pool3d(tissue, features.shape[2:])
             inside = target.sum(1, keepdim=True) > 0
             error = (head(features) - target).square() * inside
             total = total + error.sum() / (TISSUES * inside.sum())

@@ -46,12 +46,15 @@ class PublicData:
         self.targets = MorphometryTargets(
             _z(ratio), _z(shares[..., 0]), _z(np.asarray(person, dtype=np.float64))
         )
-        #: What the normative read-out estimates: log volume, CSF and grey share of every region
-        #: ``(N, R, 3)``; CSF, grey and white share of every slice ``(N, L, 3)``.
+        #: What the normative read-out estimates. Of every region ``(N, R, 3)``: log volume, share of
+        #: CSF and of grey matter. Of every slice ``(N, L, 3)``: how far the tissue regions that it
+        #: cuts deviate in volume, the same for the ventricles, and the age that it looks like.
         self.region_truth = torch.from_numpy(
             np.concatenate([ratio[..., None], np.stack(regions)], axis=2)
         )
-        self.slice_truth = torch.from_numpy(shares)
+        deviations = _slice_deviations(self.targets.volumes.double().numpy(), atlas)
+        age = np.asarray(person)[:, None, :1].repeat(shares.shape[1], axis=1)
+        self.slice_truth = torch.from_numpy(np.concatenate([deviations, age], axis=2))
 
     def __len__(self) -> int:
         return len(self._volumes)
@@ -78,6 +81,29 @@ def _slice_shares(tissue: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         counts = counts.reshape(len(tissue), -1, _SLICE_VOXELS).sum(2).T
         planes.append(counts / np.maximum(counts.sum(1, keepdims=True), 1))
     return np.concatenate(planes)
+
+
+def _slice_deviations(
+    volumes: npt.NDArray[np.float64], atlas: Atlas
+) -> npt.NDArray[np.float64]:
+    """``(N, L, 2)`` mean volume z-score of the tissue regions, and of the ventricles, in a slice.
+
+    ``volumes`` ``(N, R)``; a region counts by the voxels that the slice has of it.
+    """
+    ventricle = np.asarray(["ventricle" in name for name in atlas.names])
+    planes = []
+    for axis in range(3):
+        layers = np.moveaxis(atlas.labels, axis, 0)
+        layers = layers.reshape(len(layers) // _SLICE_VOXELS, -1)
+        counts = np.stack([np.bincount(layer, minlength=len(atlas.names) + 1) for layer in layers])
+        planes.append(counts[:, 1:].astype(np.float64))
+    overlap = np.concatenate(planes)
+    parts = []
+    for kind in (~ventricle, ventricle):
+        weight = overlap * kind
+        weight = weight / np.maximum(weight.sum(1, keepdims=True), 1)
+        parts.append(volumes @ weight.T)
+    return np.stack(parts, axis=2)
 
 
 def _region_shares(

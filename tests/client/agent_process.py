@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from client.config import SiteConfig
 from small_site import small_atlas
 
 from client.agent import agent as agent_module
 from client.agent.agent import SiteAgent
 from client.agent.replies import Question, ReplyStore
 from client.agent.service import serve
+from client.config import SiteConfig
 from client.egress.gate import EgressGate
 from client.privacy.ledger import Ledger
 from shared_model.plan import FederationPlan

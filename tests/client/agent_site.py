@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from client.config import SiteConfig
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from small_site import small_atlas, small_plan
 
 from client.agent.agent import SiteAgent
 from client.agent.state import StateFolder
+from client.config import SiteConfig
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.keys import create_signing_key

@@ -47,18 +47,14 @@ def test_about_the_wanted_fraction_and_everybody_once(files: list[Path]) -> None
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**63 - 1), st.integers(12, 60), st.integers(0, 59))
+@given(st.integers(0, 2**63 - 1), st.integers(30, 60), st.integers(0, 59))
 def test_taking_one_patient_away_moves_nobody_else(
     files: list[Path], seed: int, count: int, leaves: int
 ) -> None:
     everybody = crowd(files, count)
     without = [p for i, p in enumerate(everybody) if i != leaves % count]
     random.Random(seed).shuffle(without)
-    try:
-        before, after = (side(split_patients(p, 0.4, seed)) for p in (everybody, without))
-    except SmrfedError as error:
-        assert error.code == "SMR-E230"
-        return
+    before, after = (side(split_patients(p, 0.5, seed)) for p in (everybody, without))
     assert after == {name: where for name, where in before.items() if name in after}
     assert len(after) == len(before) - 1
 

@@ -1,0 +1,96 @@
+"""``smrfed-sim``: simulate federations on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from shared_model.errors import SmrfedError
+
+app = typer.Typer(
+    help="Simulate federations of hospitals on this machine, with synthetic patients.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+# glibc gives every large activation back to the system, and page faults then cost more than the
+# convolutions: with these a CPU trains two to three times faster (docs/performance.md).
+_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "68719476736",
+    "MALLOC_TOP_PAD_": "268435456",
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+_MARK = "SMRFED_SIM_ENVIRONMENT"
+
+_Out = Annotated[Path, typer.Option("--out", help="folder for everything that is written")]
+
+
+@app.callback()
+def _root() -> None:
+    """Simulate federations of hospitals on this machine, with synthetic patients."""
+
+
+@app.command()
+def demo(
+    out: _Out = Path("runs/demo"),
+    deployed: Annotated[
+        bool, typer.Option("--deployed", help="real Flower processes with TLS on loopback")
+    ] = False,
+    patients: Annotated[
+        int, typer.Option("--patients", min=12, help="patients at each hospital")
+    ] = 60,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="of the synthetic patients")] = 0,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="privacy budget per patient")] = 8.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report's JSON path")] = False,
+) -> None:
+    """Four synthetic hospitals train SMR-Net with privacy; a fifth, unseen one is tested."""
+    from simulations.demo.run import run_demo
+    from simulations.demo.settings import DemoSettings
+    from simulations.demo.summary import print_summary
+
+    settings = DemoSettings(
+        patients_per_site=patients, unseen_patients=patients, seed=seed, epsilon=epsilon
+    )
+    console = Console(stderr=as_json)
+    command = "smrfed-sim demo" + (" --deployed" if deployed else "")
+    command += f" --patients {patients}" if patients != 60 else ""
+    command += f" --seed {seed}" if seed else ""
+    command += f" --epsilon {epsilon:g}" if epsilon != 8.0 else ""
+    runner = None
+    if deployed:
+        from simulations.demo.deployed import deployed_runner
+
+        runner = deployed_runner(console)
+    report = run_demo(settings, out, console, command, runner)
+    print_summary(report, out / "report.html", console)
+    if as_json:
+        typer.echo(out / "report.json")
+
+
+def main() -> None:
+    """Entry point: numbered errors on stderr with exit code 1, Ctrl-C with 130."""
+    if _MARK not in os.environ:
+        # The C library reads its settings when a process starts, so start once more with them.
+        environment = {**_ENVIRONMENT, **os.environ, _MARK: "1"}
+        os.execve(
+            sys.executable, [sys.executable, "-m", "simulations.cli", *sys.argv[1:]], environment
+        )
+    try:
+        app(prog_name="smrfed-sim")
+    except SmrfedError as error:
+        Console(stderr=True).print(error.render(), style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
