@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from shared_model.errors import SmrfedError
+from simulations.pretraining.command import pretrain_command
 
 app = typer.Typer(
     help="Simulate federations of hospitals on this machine, with synthetic patients.",
@@ -73,6 +74,9 @@ def demo(
     print_summary(report, out / "report.html", console)
     if as_json:
         typer.echo(out / "report.json")
+
+
+app.command("pretrain")(pretrain_command)
 
 
 def main() -> None:

@@ -114,3 +114,21 @@ def zero_site_residual(model: nn.Module) -> None:
             for parameter in (module.site_scale, module.site_shift):
                 if parameter is not None:
                     parameter.zero_()
+
+
+@torch.no_grad()
+def fold_site_residual(model: nn.Module) -> None:
+    """Add every residual to the affine that all sites know and set it to zero.
+
+    The function stays the same. For public training only: a residual that has seen patients must
+    never enter what is shared.
+    """
+    for module in model.modules():
+        if isinstance(module, SiteAdaptiveGroupNorm | SiteAdaptiveAffine):
+            for shared, own in (
+                (module.gamma, module.site_scale),
+                (module.beta, module.site_shift),
+            ):
+                if own is not None:
+                    shared += own
+    zero_site_residual(model)

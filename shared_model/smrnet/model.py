@@ -20,6 +20,7 @@ from shared_model.smrnet.tokens import (
     Tokens,
     plane_sizes,
     slice_brain,
+    slice_overlap,
 )
 
 
@@ -60,7 +61,13 @@ class SMRNet(nn.Module):
             if config.normative_features is None
             else NormativeReadout(*counts, config.normative_features)
         )
-        self.reasoner = Reasoner(config, adjacency, sizes, slice_brain(labels, strides[0]))
+        self.reasoner = Reasoner(
+            config,
+            adjacency,
+            sizes,
+            slice_brain(labels, strides[0]),
+            slice_overlap(labels, len(adjacency), strides[0]),
+        )
 
     def raw_tokens(self, x: Tensor) -> Tokens:
         """Tokens of ``(B, 1, D, H, W)`` before standardisation, to fit the standardiser on."""

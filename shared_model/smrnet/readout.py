@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from shared_model.smrnet.attention import GatedScore
-from shared_model.smrnet.slice_attention import PRIOR_GAIN
 
 # The common part sums the gradient of all regions; damped, it keeps the step size of the others.
 _COMMON_GAIN = 0.5
+
+# See slice_attention.PRIOR_GAIN; regions need less, because their evidence has a gain as well.
+PRIOR_GAIN = 6.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class RegionReadout(nn.Module):
         self.gain = 0.5 * regions**0.5
         self.score = GatedScore(features, hidden)
         self.prior = nn.Parameter(torch.zeros(regions))
-        self.common = nn.Parameter(torch.randn(classes, features) * 0.1 / features**0.5)
+        # Zero: the first step then finds the direction that the data say, and the attention follows
+        # it instead of a random one. Only the evidence starts at zero, so no gradient vanishes.
+        self.common = nn.Parameter(torch.zeros(classes, features))
         self.own = nn.Parameter(torch.zeros(regions, classes, features))
 
     def forward(self, h: Tensor) -> GraphReadout:

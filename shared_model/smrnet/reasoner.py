@@ -15,10 +15,6 @@ from shared_model.smrnet.readout import RegionReadout
 from shared_model.smrnet.slice_attention import SliceAttention
 from shared_model.smrnet.tokens import Tokens
 
-# Neighbouring slices agree, so plane embeddings are large: damped, they leave the clipping norm of
-# a patient to the graph as well.
-_PLANE_GAIN = 0.5
-
 
 class Reasoner(nn.Module):
     """Site affine, fusion across scales, slice attention, atlas graph, read-out and head."""
@@ -29,6 +25,7 @@ class Reasoner(nn.Module):
         adjacency: Tensor,
         sizes: tuple[int, int, int],
         brain: Tensor,
+        overlap: Tensor,
     ) -> None:
         super().__init__()
         features, nodes, hidden = (
@@ -40,6 +37,7 @@ class Reasoner(nn.Module):
         self.slice_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
         self.region_fusion = ScaleFusion(SCALES, features)
         self.slice_fusion = ScaleFusion(SCALES, features)
+        self.cut_regions = CutRegions(overlap)
         self.slice_attention = SliceAttention(sizes, brain, features, hidden)
         self.graph = AtlasGraph(
             adjacency, features, nodes, config.graph_blocks, config.learned_edge_rank
@@ -52,7 +50,7 @@ class Reasoner(nn.Module):
         """Read standardised tokens of B scans."""
         regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions))
         slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices))
-        planes, attention = self.slice_attention(slices)
+        planes, attention = self.slice_attention(slices + self.cut_regions(regions))
         planes = self.dropout(planes.flatten(1))
         graph = self.readout(self.dropout(self.graph(regions)))
         return SMRNetOutput(
@@ -66,14 +64,32 @@ class Reasoner(nn.Module):
         )
 
 
+class CutRegions(nn.Module):
+    """What a slice gets from the regions that it cuts; holds constants only.
+
+    The mean over a slice hides small structures; their own tokens do not. ``overlap`` is
+    :func:`shared_model.smrnet.tokens.slice_overlap`.
+    """
+
+    overlap: Tensor
+
+    def __init__(self, overlap: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("overlap", overlap, persistent=False)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """``(B, R, F)`` to ``(B, L, F)``."""
+        return torch.einsum("brf,lr->blf", regions, self.overlap)
+
+
 class Head(nn.Module):
-    """Class bias and the linear evidence of the three plane embeddings."""
+    """Class bias and the linear evidence of the three plane embeddings; starts at zero."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(classes, 3 * features) * 0.2 / features**0.5)
+        self.weight = nn.Parameter(torch.zeros(classes, 3 * features))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, planes: Tensor) -> Tensor:
         """``(B, 3F)`` to ``(B, C)`` logits."""
-        return _PLANE_GAIN * (planes @ self.weight.T) + self.bias
+        return planes @ self.weight.T + self.bias

@@ -11,11 +11,11 @@ from shared_model.smrnet.tokens import PLANES
 
 # The prior is learnt in units of its own gain: a softmax over n tokens passes on only 1/n of the
 # gradient, and plain SGD has one learning rate for all parameters.
-PRIOR_GAIN = 4.0
+PRIOR_GAIN = 10.0
 
 
 class SliceAttention(nn.Module):
-    """``a_l ~ brain_l * exp(score_l)``: gated attention with one query per plane and a learnt prior.
+    """``a_l ~ brain_l * exp(score_l)``: gated attention, one query per plane and a learnt prior.
 
     ``sizes`` are the slices per plane; ``brain`` ``(L,)`` is how much brain each holds. A score of
     zero everywhere attends to every brain voxel alike, and a slice without brain gets nothing.

@@ -13,6 +13,8 @@ from shared_model.smrnet.tokens import Tokens
 # A token that hardly varies in the reference must not blow rounding up to a finding.
 _SD_FLOOR = 0.05
 
+_SLICE_SIZE = 0.5
+
 
 class TokenStandardiser(nn.Module):
     """``(token - mean) / sd`` per scale, token and feature.
@@ -84,13 +86,15 @@ class NormativeReadout(nn.Module):
         """Fit to raw tokens of N public scans and their true ``(N, R, K)`` and ``(N, L, K)``.
 
         ``ridge`` is the penalty in units of standardised features. Targets are z-scored over the
-        scans; each quantity is scaled to unit root mean square over all tokens, so that estimates
-        keep their relative reliability. Raises SMR-E604 below two scans.
+        scans; each quantity is scaled to a root mean square of 1 over all regions and 0.5 over all
+        slices, so that estimates keep their relative reliability. Raises SMR-E604 below two scans.
         """
         if len(reference) < 2:
             raise _too_few(len(reference))
         _fit_ridge(reference.regions, regions, self.region_mean, self.region_readout, ridge)
         _fit_ridge(reference.slices, slices, self.slice_mean, self.slice_readout, ridge)
+        # The mean over a slice says less than a region does, so it speaks more softly.
+        self.slice_readout.mul_(_SLICE_SIZE)
 
 
 def _read(tokens: Tensor, mean: Tensor, readout: Tensor) -> Tensor:

@@ -137,6 +137,23 @@ def plane_sizes(labels: Tensor, stride: int) -> tuple[int, int, int]:
     return d, h, w
 
 
+def slice_overlap(labels: Tensor, regions: int, stride: int) -> Tensor:
+    """``(L, R)`` share of each region that lies in each slice, rows scaled to unit length.
+
+    A region counts by its share, not by its voxels, so that the hippocampus weighs as much in the
+    slices that cut it as a lobe does in its own.
+    """
+    one_hot = torch.nn.functional.one_hot(labels, regions + 1)[..., 1:].to(torch.float64)
+    planes = []
+    for axis in range(3):
+        counts = one_hot.sum([a for a in range(3) if a != axis])
+        counts = torch.nn.functional.pad(counts, (0, 0, 0, (-len(counts)) % stride))
+        planes.append(counts.reshape(-1, stride, regions).sum(1))
+    share = torch.cat(planes) / one_hot.sum((0, 1, 2))
+    length = share.square().sum(1, keepdim=True).sqrt()
+    return (share / length.clamp(min=1e-12)).to(torch.get_default_dtype())
+
+
 def slice_brain(labels: Tensor, stride: int) -> Tensor:
     """``(L,)`` cells of brain in every slice of the three planes."""
     brain = brain_fraction(labels, stride)

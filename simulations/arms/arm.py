@@ -23,13 +23,14 @@ Curves = dict[Literal["seen", "unseen"], list[CurvePoint]]
 
 @dataclass(frozen=True, eq=False)
 class ArmResult:
-    """What an arm predicted: by site, and where they are not the join of the sites, for groups."""
+    """What an arm predicted, by site, and the shared parameters of its model, if it has one."""
 
     key: str
     title: str
     what: str
     role: ArmRole
     predictions: dict[str, Predictions]
+    shared: Arrays | None = None
     epsilon: float | None = None
     curves: Curves = field(default_factory=dict)
 

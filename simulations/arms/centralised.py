@@ -10,6 +10,7 @@ import numpy.typing as npt
 from client.training.examples import PatientExamples
 from client.training.rounds import train_round
 from client.training.site_model import SiteModel
+from server.aggregation.fixed_point import FixedPointSum
 from shared_model.plan import FederationPlan
 
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -37,17 +38,17 @@ def train_centralised(
 ) -> Arrays:
     """Run the plan's rounds at its only site and return the shared parameters.
 
-    The same optimiser, steps and learning rates as the federation: what differs is the data alone.
+    The same optimiser, steps, learning rates and rounding of updates as the federation: what
+    differs is the data alone. A federation of one site without privacy gives the same bits.
     """
     (site,) = plan.federation.sites
     current = initial
     for number in range(1, plan.training.rounds + 1):
         site_model.load_shared(current)
         update = train_round(site_model, examples, plan, site.name, number, "centralised")
-        rate = plan.training.server_learning_rate
-        current = {
-            name: (current[name] + rate * update.delta[name]).astype(np.float32) for name in current
-        }
+        total = FixedPointSum({name: value.shape for name, value in current.items()}, 1)
+        total.add(update.delta, 1)
+        current = total.step(current, plan.training.server_learning_rate)
         if after_round is not None:
             after_round(number, current)
     return current

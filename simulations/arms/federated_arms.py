@@ -92,6 +92,7 @@ def federated_run(
         what,
         "federated",
         predict_everywhere(model, shared, hospitals),
+        shared,
         epsilon,
         curve.curves,
     )
@@ -106,7 +107,7 @@ def federated_run(
             "last release; it never leaves the hospital.",
             "federated",
             predict_everywhere(model, shared, members, own),
-            epsilon,
+            epsilon=epsilon,
         )
     model.load_shared(shared)
     participation = tuple(

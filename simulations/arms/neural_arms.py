@@ -54,6 +54,7 @@ def pooled_arm(
         "SMR-Net trained on all hospitals' images in one place, which privacy law rarely allows.",
         "pooled",
         predict_everywhere(model, shared, hospitals),
+        shared,
         curves=curve.curves,
     )
 

@@ -16,8 +16,6 @@ from client.training.site_model import SiteModel
 from server.rounds.events import Event, Observer
 from shared_model.atlas.select import load_atlas
 from shared_model.plan import FederationPlan
-from shared_model.smrnet.model import SMRNet
-from shared_model.smrnet.tokens import Tokens
 from simulations.arms.baseline_arms import baseline_arms
 from simulations.arms.federated_arms import Runner, federated_run, in_process_runner
 from simulations.arms.hospital import Hospital, load_hospital
@@ -32,6 +30,7 @@ from simulations.federation.workspace import Workspace, create_workspace
 from simulations.report.html import render_report
 from simulations.report.results import FederationReport, Phase
 from simulations.report.storage import write_report_json
+from simulations.smrnet_access import first_scan, smrnet_of
 
 
 @dataclass
@@ -120,8 +119,8 @@ def run_demo(
     arms += [pooled, control]
     with phases.phase("6/6 report", 2) as done:
         explanations = explain(
-            _smrnet(model),
-            [_first_scan(p.inputs) for h in hospitals if not h.held_out for p in h.test],
+            smrnet_of(model),
+            [first_scan(p.inputs) for h in hospitals if not h.held_out for p in h.test],
             atlas,
             plan.input.grid,
             strongly_affected(atlas.names, spec.effect),
@@ -173,13 +172,3 @@ def _follow(done: Callable[[int], None]) -> Observer:
             done(event.round)
 
     return observe
-
-
-def _smrnet(model: SiteModel) -> SMRNet:
-    assert isinstance(model.model, SMRNet)
-    return model.model
-
-
-def _first_scan(inputs: object) -> Tokens:
-    assert isinstance(inputs, Tokens)
-    return inputs[[0]]

@@ -28,9 +28,9 @@ class DemoSettings(BaseModel):
     seed: int = Field(default=0, ge=0, description="of the synthetic patients and the split")
     epsilon: float = Field(default=8.0, gt=0)
     delta: float = Field(default=1e-5, gt=0, lt=1)
-    rounds: int = Field(default=20, ge=1)
+    rounds: int = Field(default=30, ge=1)
     local_steps: int = Field(default=2, ge=1)
-    learning_rate: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=0.2, gt=0)
     workers: int = Field(default=2, ge=1, description="processes that generate patients")
 
 

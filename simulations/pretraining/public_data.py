@@ -46,9 +46,9 @@ class PublicData:
         self.targets = MorphometryTargets(
             _z(ratio), _z(shares[..., 0]), _z(np.asarray(person, dtype=np.float64))
         )
-        #: What the normative read-out estimates. Of every region ``(N, R, 3)``: log volume, share of
-        #: CSF and of grey matter. Of every slice ``(N, L, 3)``: how far the tissue regions that it
-        #: cuts deviate in volume, the same for the ventricles, and the age that it looks like.
+        #: What the normative read-out estimates. Of every region ``(N, R, 3)``: log volume, share
+        #: of CSF and of grey matter. Of every slice ``(N, L, 3)``: how far the tissue regions that
+        #: it cuts deviate in volume, the same for the ventricles, and the age of the subject.
         self.region_truth = torch.from_numpy(
             np.concatenate([ratio[..., None], np.stack(regions)], axis=2)
         )
@@ -83,9 +83,7 @@ def _slice_shares(tissue: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.concatenate(planes)
 
 
-def _slice_deviations(
-    volumes: npt.NDArray[np.float64], atlas: Atlas
-) -> npt.NDArray[np.float64]:
+def _slice_deviations(volumes: npt.NDArray[np.float64], atlas: Atlas) -> npt.NDArray[np.float64]:
     """``(N, L, 2)`` mean volume z-score of the tissue regions, and of the ventricles, in a slice.
 
     ``volumes`` ``(N, R)``; a region counts by the voxels that the slice has of it.

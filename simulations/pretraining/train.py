@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shared_model.layers.site_norm import fold_site_residual
 from shared_model.smrnet.model import SMRNet
 from shared_model.smrnet.standardiser import NormativeReadout
 from shared_model.smrnet.tokens import Tokens
@@ -51,6 +52,15 @@ class PretrainingOptions:
     validation_share: float = 0.1
     seed: int = 0
 
+    def watched(self, subjects: int) -> int:
+        """How many of the subjects, the last ones, are not trained on."""
+        return max(1, round(subjects * self.validation_share))
+
+    def looks(self, subjects: int) -> int:
+        """Looks through a scanner that a whole training takes."""
+        watched = self.watched(subjects)
+        return self.epochs * (subjects - watched) + watched
+
 
 @dataclass(frozen=True)
 class ReadoutOptions:
@@ -81,10 +91,10 @@ def pretrain(
     """Fit ``model.encoder`` to predict tissue and morphometry through any scanner.
 
     The last ``validation_share`` of the subjects is only watched. The reasoner is not touched: it
-    is the private part.
+    is the private part. Site residuals end at zero: what they learnt is part of the public affine.
     """
     subjects, targets = len(public), public.targets
-    train = subjects - max(1, round(subjects * options.validation_share))
+    train = subjects - options.watched(subjects)
     rng = np.random.default_rng(options.seed)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
@@ -131,6 +141,7 @@ def pretrain(
                 _mean_correlation(predicted.volumes, truth.volumes),
             )
         )
+    fold_site_residual(model.encoder)
 
 
 def _heads_for(model: SMRNet, targets: MorphometryTargets) -> MorphometryHeads:

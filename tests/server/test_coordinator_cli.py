@@ -171,3 +171,28 @@ def test_the_server_imports_no_torch() -> None:
     code = f"import sys, {modules}; print(sorted(m for m in sys.modules if m.startswith('torch')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("flower", "--help"), ("plan", "show", "PLAN"), ("status", "RUN")]
+)
+def test_plans_and_runs_are_read_without_flower(
+    arguments: tuple[str, ...], plan_file: Path, tmp_path: Path
+) -> None:
+    make_run(tmp_path / "run", make_plan("a", "b"))
+    paths = {"PLAN": str(plan_file), "RUN": str(tmp_path / "run")}
+    without = "import sys; sys.modules.update(dict.fromkeys(['flwr', 'httpx'])); "
+    read = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            without + "from server.cli import main; main()",
+            *(paths.get(argument, argument) for argument in arguments),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert read.returncode == 0, read.stderr
+    assert read.stdout

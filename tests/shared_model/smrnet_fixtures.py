@@ -32,12 +32,17 @@ def box_atlas(shape: tuple[int, int, int] = SHAPE, margin: int = 8) -> tuple[Ten
     return labels, adjacency
 
 
-def small_smrnet(seed: int = 0, **options: object) -> SMRNet:
-    """A width-4 network on the box atlas."""
+def small_smrnet(seed: int = 0, *, trained: bool = True, **options: object) -> SMRNet:
+    """A width-4 network on the box atlas; ``trained``: its evidence has left its start at zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = SMRNetConfig.model_validate({"width": 4, "attention_features": 4, **options})
-        return SMRNet(config, *box_atlas())
+        model = SMRNet(config, *box_atlas())
+        if trained:
+            with torch.no_grad():
+                for zero in (model.reasoner.head.weight, model.reasoner.readout.common):
+                    zero.normal_(std=0.1)
+        return model
 
 
 def scans(count: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -24,7 +24,7 @@ def _cohort(count: int, seed: int, where: Tensor | None) -> tuple[Tensor, Tensor
 
 def _fit(where: Tensor) -> tuple[float, SMRNetOutput]:
     """Frozen random encoder, public standardisation, plain SGD on the reasoner."""
-    model: SMRNet = small_smrnet(classes=2)
+    model: SMRNet = small_smrnet(trained=False, classes=2)
     with torch.no_grad():
         model.standardiser.fit([model.raw_tokens(_cohort(40, 100, None)[0])])
         train, y = _cohort(50, 1, where)
@@ -33,7 +33,7 @@ def _fit(where: Tensor) -> tuple[float, SMRNetOutput]:
     private = [
         p for n, p in model.named_parameters() if n.startswith("reasoner.") and "site_" not in n
     ]
-    optimiser = torch.optim.SGD(private, lr=0.5)
+    optimiser = torch.optim.SGD(private, lr=0.2)
     for _ in range(60):
         optimiser.zero_grad()
         nn.functional.cross_entropy(model.reason(tokens).logits, y).backward()

@@ -12,7 +12,7 @@ from shared_model.smrnet.tokens import (
     Tokens,
     plane_sizes,
     region_membership,
-    valid_slices,
+    slice_brain,
 )
 
 LABELS, ADJACENCY = box_atlas()
@@ -46,7 +46,7 @@ def test_membership_is_the_average_pooled_one_hot_on_odd_shapes() -> None:
 @pytest.mark.parametrize("stride", [2, 4, 8])
 def test_slice_pooling_of_a_constant_is_the_constant_where_there_is_brain(stride: int) -> None:
     pooled = SlicePooling(LABELS, stride, 2)(_coarse(torch.full(SHAPE, 3.5), stride))[0, :, 0]
-    valid = valid_slices(LABELS, 2)
+    valid = slice_brain(LABELS, 2) > 0
     assert 0 < int(valid.sum()) < len(valid)
     torch.testing.assert_close(pooled[valid], torch.full((int(valid.sum()),), 3.5))
     assert (pooled[~valid] == 0).all()
@@ -61,7 +61,7 @@ def test_slice_pooling_keeps_the_planes_apart_and_ignores_the_background() -> No
         x = ramp.reshape(view).expand(1, 1, *(s // 2 for s in SHAPE)).clone()
         x[0, 0][torch.nn.functional.avg_pool3d((LABELS > 0).float()[None], 2)[0] == 0] = 1e4
         part = SlicePooling(LABELS, 2, 2)(x)[0, :, 0].split(sizes)[axis]
-        inside = valid_slices(LABELS, 2).split(sizes)[axis]
+        inside = (slice_brain(LABELS, 2) > 0).split(sizes)[axis]
         torch.testing.assert_close(part[inside], ramp[inside])
 
 
@@ -96,7 +96,7 @@ def test_standardiser_centres_and_scales_the_reference_and_nothing_else() -> Non
     assert fitted.regions.mean(0).abs().max() < 1e-3
     assert (fitted.regions.std(0) <= 1 + 1e-3).all()
     assert fitted.regions.std(0).median() == pytest.approx(1, abs=1e-3)
-    empty = ~valid_slices(LABELS, 2)
+    empty = slice_brain(LABELS, 2) == 0
     assert (fitted.slices[:, :, empty] == 0).all()
     assert not any(p.requires_grad for p in model.standardiser.parameters())
 

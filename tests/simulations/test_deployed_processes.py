@@ -63,6 +63,8 @@ def test_leaving_the_block_ends_processes_and_their_children(tmp_path: Path) -> 
 
 
 def test_an_exception_ends_them_too(tmp_path: Path) -> None:
+    # A test run in a shell's background has Ctrl-C switched off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pids: list[int] = []
 
     def interrupted() -> None:
@@ -70,8 +72,11 @@ def test_an_exception_ends_them_too(tmp_path: Path) -> None:
             pids.extend(family_of(processes.start("f", [sys.executable, "-c", FAMILY]).log))
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(pids) == 2
     assert gone(pids, 10)
 

@@ -1,0 +1,1 @@
+"""Longer experiments whose results are recorded in docs/."""

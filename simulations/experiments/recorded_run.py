@@ -1,0 +1,148 @@
+"""The run that the cohort's defaults were frozen after: three seeds, over 400 subjects each.
+
+``smrfed-sim recorded-run`` makes ``docs/recorded_run.json``; every figure of docs/recorded_run.md
+is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from sklearn.linear_model import LogisticRegression
+
+from client.training.site_model import SiteModel
+from shared_model.atlas.select import load_atlas
+from shared_model.metrics import balanced_accuracy, macro_auc
+from simulations.arms.arm import ArmResult
+from simulations.arms.baseline_arms import baseline_arms
+from simulations.arms.hospital import Hospital, load_hospital
+from simulations.arms.neural_arms import alone_arm, pooled_arm, shuffled_arm
+from simulations.cohort.cohort import generate_cohort
+from simulations.cohort.design import UNSEEN_SITE, default_cohort
+from simulations.cohort.truth import TruthTable, read_truth_table
+from simulations.demo.settings import DemoSettings, demo_plan
+from simulations.evaluation.explanations import explain, strongly_affected
+from simulations.evaluation.predictions import Predictions
+from simulations.federation.workspace import create_workspace
+from simulations.smrnet_access import first_scan, smrnet_of
+
+PATIENTS, UNSEEN = 96, 64
+SEEDS = (1, 2, 3)
+
+
+class Figure(BaseModel):
+    """One arm in one seed: balanced accuracy and macro AUC, at seen sites and at the unseen one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seen: float
+    seen_auc: float
+    unseen: float
+    unseen_auc: float
+
+
+class SeedResult(BaseModel):
+    """One cohort: its arms, and what share of attention lay on strongly affected regions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seed: int
+    subjects: int
+    scans: int
+    arms: dict[str, Figure]
+    slice_mass_over_chance: float
+    slice_mass_over_chance_untrained: float
+    region_mass_over_chance: float
+
+
+def record_seed(
+    seed: int, folder: Path, workers: int, progress: Callable[[str], None]
+) -> SeedResult:
+    """All arms on the cohort of one seed, trained as in the demonstration."""
+    torch.set_num_threads(1)
+    spec = default_cohort(PATIENTS, seed, UNSEEN)
+    progress("cohort")
+    folders = generate_cohort(spec, folder / f"cohort-{seed}", workers)
+    settings = DemoSettings(patients_per_site=PATIENTS, unseen_patients=UNSEEN, seed=seed)
+    members = {s.name: s.patients for s in spec.sites if s.name != UNSEEN_SITE}
+    plan = demo_plan(settings, members, "none")
+    workspace = create_workspace(
+        folder / f"parties-{seed}",
+        {site.name: folders.archive(site.name) for site in spec.sites},
+        plan.task.labels,
+        modes=("none",),
+    )
+    atlas = load_atlas(plan.atlas, plan.input.grid)
+    model = SiteModel.build(plan, atlas)
+    initial = model.shared_arrays()
+    progress("scans")
+    hospitals = [
+        load_hospital(workspace.site_config(s.name), plan, model, held_out=s.name not in members)
+        for s in spec.sites
+    ]
+    truth = read_truth_table(folders.truth)
+    progress("arms")
+    arms = baseline_arms(hospitals, truth, plan.task.labels)
+    arms.append(_oracle(hospitals, truth, plan.task.labels))
+    arms.append(alone_arm(model, initial, hospitals, plan))
+    arms.append(shuffled_arm(model, initial, hospitals, plan))
+    tokens = [first_scan(p.inputs) for h in hospitals if not h.held_out for p in h.test]
+    affected = strongly_affected(atlas.names, spec.effect)
+    model.load_shared(initial)
+    untrained = explain(smrnet_of(model), tokens, atlas, plan.input.grid, affected, seed)
+    pooled = pooled_arm(model, initial, hospitals, plan)
+    arms.append(pooled)
+    assert pooled.shared is not None
+    model.load_shared(dict(pooled.shared))
+    trained = explain(smrnet_of(model), tokens, atlas, plan.input.grid, affected, seed)
+    assert trained.slice_mass_ratio and untrained.slice_mass_ratio and trained.region_mass_ratio
+    return SeedResult(
+        seed=seed,
+        subjects=sum(len(h.patients) for h in hospitals),
+        scans=sum(len(p.scans) for h in hospitals for p in h.patients),
+        arms={arm.key: _figure(arm, tuple(members)) for arm in arms},
+        slice_mass_over_chance=trained.slice_mass_ratio.value,
+        slice_mass_over_chance_untrained=untrained.slice_mass_ratio.value,
+        region_mass_over_chance=trained.region_mass_ratio.value,
+    )
+
+
+def _oracle(hospitals: Sequence[Hospital], truth: TruthTable, labels: tuple[str, ...]) -> ArmResult:
+    """Logistic regression on the latent stage that made the images: the ceiling of any method."""
+    row = {}
+    for index, (site, patient) in enumerate(zip(truth.site, truth.participant, strict=True)):
+        row.setdefault((str(site), str(patient)), index)
+    latent = np.stack([truth.coarse, truth.fine], axis=1)
+
+    def table(hospital: Hospital, ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        rows = [row[hospital.name, patient] for patient in ids]
+        label = np.asarray([labels.index(str(d)) for d in truth.diagnosis[rows]], dtype=np.int64)
+        return latent[rows], label
+
+    parts = [table(h, [p.id for p in h.train_patients]) for h in hospitals if h.train_patients]
+    fitted = LogisticRegression(class_weight="balanced", max_iter=1000).fit(
+        np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+    )
+    predictions = {}
+    for hospital in hospitals:
+        ids = [p.id for p in hospital.test_patients]
+        x, y = table(hospital, ids)
+        predictions[hospital.name] = Predictions(
+            tuple(f"{hospital.name}/{i}" for i in ids), y, fitted.predict_proba(x)
+        )
+    return ArmResult("oracle", "Oracle", "The latent stage itself.", "region_volumes", predictions)
+
+
+def _figure(arm: ArmResult, members: tuple[str, ...]) -> Figure:
+    seen = Predictions.join([arm.predictions[name] for name in members])
+    unseen = arm.predictions[UNSEEN_SITE]
+    return Figure(
+        seen=balanced_accuracy(seen.label, seen.probability),
+        seen_auc=macro_auc(seen.label, seen.probability),
+        unseen=balanced_accuracy(unseen.label, unseen.probability),
+        unseen_auc=macro_auc(unseen.label, unseen.probability),
+    )
