@@ -79,6 +79,22 @@ def demo(
 app.command("pretrain")(pretrain_command)
 
 
+@app.command("recorded-run")
+def recorded_run(
+    out: Annotated[Path, typer.Option("--out", help="folder for cohorts and hospitals")] = Path(
+        "runs/recorded"
+    ),
+    record: Annotated[Path, typer.Option("--record", help="JSON file of the figures")] = Path(
+        "docs/recorded_run.json"
+    ),
+    workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
+) -> None:
+    """Repeat the run behind the cohort's defaults: three seeds, 448 subjects each (20 min)."""
+    from simulations.experiments.recorded_run import run_and_record
+
+    run_and_record(out, record, workers, Console())
+
+
 def main() -> None:
     """Entry point: numbered errors on stderr with exit code 1, Ctrl-C with 130."""
     if _MARK not in os.environ:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from client.agent.state import StateFolder
 from client.archive.bids import read_bids_archive
 from client.archive.patients import Patient
 from client.archive.split import split_patients
@@ -69,7 +70,8 @@ class SiteData:
 
     def _examples(self, patients: Sequence[Patient], steps: _Steps) -> tuple[PatientExamples, ...]:
         out = []
-        for example in patient_examples(self._model, patients, self._store):
+        tokens = StateFolder(self._config.state_dir).tokens
+        for example in patient_examples(self._model, patients, self._store, tokens):
             out.append(example)
             steps.one_more()
         return tuple(out)

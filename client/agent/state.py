@@ -38,6 +38,11 @@ class StateFolder:
         return self.path / "receipts.jsonl"
 
     @property
+    def tokens(self) -> Path:
+        """Cached tokens of prepared scans, for plans with a frozen encoder."""
+        return self.path / "tokens"
+
+    @property
     def log(self) -> Path:
         """The agent's log: stays at the site."""
         return self.path / "agent.log"

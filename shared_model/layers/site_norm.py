@@ -130,5 +130,5 @@ def fold_site_residual(model: nn.Module) -> None:
                 (module.beta, module.site_shift),
             ):
                 if own is not None:
-                    shared += own
+                    shared.add_(own)
     zero_site_residual(model)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.agent.state import StateFolder
 from client.archive.bids import read_bids_archive
 from client.archive.patients import Patient
 from client.archive.split import split_patients
@@ -59,7 +60,7 @@ def load_hospital(
 
     def examples(chosen: Sequence[Patient]) -> tuple[PatientExamples, ...]:
         out = []
-        for example in patient_examples(model, chosen, store):
+        for example in patient_examples(model, chosen, store, StateFolder(config.state_dir).tokens):
             out.append(example)
             if progress is not None:
                 progress()

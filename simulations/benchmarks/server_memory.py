@@ -29,6 +29,7 @@ from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed, seal
+from simulations.benchmarks.machine import high_water_mb
 
 Engine = Literal["smrfed", "flower"]
 ENGINES: tuple[Engine, ...] = ("smrfed", "flower")
@@ -87,13 +88,6 @@ def _arrays(megabytes: float, seed: int) -> dict[str, npt.NDArray[np.float32]]:
     }
 
 
-def _high_water_mb() -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("this kernel reports no VmHWM")
-
-
 class _DiskTransport:
     """Each site's reply is read from disk and signed when it is polled: one at a time."""
 
@@ -134,7 +128,7 @@ def _one_round_of_smrfed(folder: Path) -> float:
             "federation": {"sites": [{"name": n, "declared_patients": 1} for n in sites]},
         }
     )
-    base = _high_water_mb()
+    base = high_water_mb()
     initial = decode_arrays((folder / "global.safetensors").read_bytes())
     run = RunDirectory.create(folder / "run", plan, initial, "server-memory")
     del initial
@@ -171,7 +165,7 @@ def _one_round_of_flower(folder: Path) -> float:
             question = Message(RecordDict(), dst_node_id=2, message_type="train")
             yield Message(RecordDict(content), reply_to=question)
 
-    base = _high_water_mb()
+    base = high_water_mb()
     held = record(folder / "global.safetensors")
     # Strategy.start hands over a list: the grid collects all replies of a round first.
     new, _ = FedAvg(fraction_evaluate=0.0).aggregate_train(1, list(replies()))
@@ -202,7 +196,7 @@ def main() -> None:
     if options.measure:
         one_round = _one_round_of_smrfed if options.measure == "smrfed" else _one_round_of_flower
         base = one_round(options.folder)
-        print(json.dumps([base, _high_water_mb()]))
+        print(json.dumps([base, high_water_mb()]))
         return
     peaks = compare(options.sites, options.megabytes)
     _print_table(peaks)

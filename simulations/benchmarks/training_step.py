@@ -175,52 +175,55 @@ def measure(
     return [Steps(**item) for item in json.loads(done.stdout.splitlines()[-1])]
 
 
-def compare(cases: Sequence[Case], repeats: int, console: Console) -> list[Measured]:
-    """All engines of every case."""
-    out = []
-    for case in track(cases, "private beside non-private", console=console):
-        engines = ENGINES[case.kind]
-        timed = measure(case, engines, repeats * _MORE_REPEATS[case.kind], ALLOCATOR)
-        # glibc's defaults: memory that is kept between steps would hide how much a step needs.
-        added = [measure(case, [engine], 2, {})[0].added_mb for engine in engines]
-        plain = timed[0]
-        for steps, megabytes in zip(timed, added, strict=True):
-            out.append(
-                Measured(
-                    case=case,
-                    engine=steps.engine,
-                    trained=steps.trained,
-                    time_ratio=_paired(steps.wall_s, plain.wall_s),
-                    cpu_ratio=_paired(steps.cpu_s, plain.cpu_s),
-                    memory_ratio=megabytes / added[0],
-                    step_s=steps.wall_median_s,
-                    fastest_s=min(steps.wall_s),
-                    slowest_s=max(steps.wall_s),
-                    added_mb=megabytes,
-                )
-            )
-    return out
+def compare(case: Case, repeats: int) -> tuple[list[Measured], list[Steps]]:
+    """All engines of one case; also the steps of the processes that the peaks come from."""
+    engines = ENGINES[case.kind]
+    timed = measure(case, engines, repeats * _MORE_REPEATS[case.kind], ALLOCATOR)
+    # glibc's defaults: memory that is kept between steps would hide how much a step needs.
+    default = [measure(case, [engine], _repeats_alone(repeats), {})[0] for engine in engines]
+    plain = timed[0]
+    measured = [
+        Measured(
+            case=case,
+            engine=steps.engine,
+            trained=steps.trained,
+            time_ratio=_paired(steps.wall_s, plain.wall_s),
+            cpu_ratio=_paired(steps.cpu_s, plain.cpu_s),
+            memory_ratio=alone.added_mb / default[0].added_mb,
+            step_s=steps.wall_median_s,
+            fastest_s=min(steps.wall_s),
+            slowest_s=max(steps.wall_s),
+            added_mb=alone.added_mb,
+        )
+        for steps, alone in zip(timed, default, strict=True)
+    ]
+    return measured, default
 
 
-def compare_allocators(case: Case, repeats: int, console: Console) -> list[Allocation]:
-    """Every engine of one case in two fresh processes, one after the other."""
+def compare_allocators(case: Case, default: Sequence[Steps], repeats: int) -> list[Allocation]:
+    """Every engine of a case in a fresh process, beside one with glibc's defaults.
+
+    CPU seconds, because the load of the machine may change between two processes.
+    """
     out = []
-    for engine in track(ENGINES[case.kind], "allocator settings", console=console):
-        default = measure(case, [engine], repeats, {})[0]
-        settings = measure(case, [engine], repeats, ALLOCATOR)[0]
+    for plain in default:
+        kept = measure(case, [plain.engine], _repeats_alone(repeats), ALLOCATOR)[0]
         out.append(
             Allocation(
                 case=case,
-                engine=engine,
-                # Two processes at two times: CPU seconds, because the machine's load may change.
-                time_ratio=default.cpu_median_s / settings.cpu_median_s,
-                default_s=default.cpu_median_s,
-                settings_s=settings.cpu_median_s,
-                default_peak_mb=default.peak_mb,
-                settings_peak_mb=settings.peak_mb,
+                engine=plain.engine,
+                time_ratio=plain.cpu_median_s / kept.cpu_median_s,
+                default_s=plain.cpu_median_s,
+                settings_s=kept.cpu_median_s,
+                default_peak_mb=plain.peak_mb,
+                settings_peak_mb=kept.peak_mb,
             )
         )
     return out
+
+
+def _repeats_alone(repeats: int) -> int:
+    return max(2, repeats // 2)
 
 
 def _paired(these: Sequence[float], those: Sequence[float]) -> float:
@@ -361,15 +364,23 @@ def main() -> None:
     spacing = options.spacing_mm
     cases = [Case("tokens", count, spacing) for count in options.token_patients]
     cases += [Case("encoder", count, spacing) for count in options.encoder_patients]
-    measured = compare(cases, options.repeats, Console(stderr=True))
-    allocations = compare_allocators(cases[-1], max(2, options.repeats // 2), Console(stderr=True))
+    measured: list[Measured] = []
+    default: list[Steps] = []
+    for case in track(cases, "private beside non-private", console=Console(stderr=True)):
+        rows, default = compare(case, options.repeats)
+        measured += rows
+    allocations = compare_allocators(cases[-1], default, options.repeats)
     after = Machine.now()
     _print_tables(measured, allocations, console)
     console.print(f"before: {before}\nafter: load average {after.load_average:g}")
     if options.json:
-        rows = [asdict(row) for row in measured], [asdict(row) for row in allocations]
-        record = {"machine": asdict(before), "load_average_after": after.load_average}
-        print(json.dumps({**record, "steps": rows[0], "allocator": rows[1]}))
+        record = {
+            "machine": asdict(before),
+            "load_average_after": after.load_average,
+            "steps": [asdict(row) for row in measured],
+            "allocator": [asdict(row) for row in allocations],
+        }
+        print(json.dumps(record))
 
 
 if __name__ == "__main__":

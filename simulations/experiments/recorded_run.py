@@ -6,15 +6,19 @@ is in it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
 from client.training.site_model import SiteModel
+from shared_model.atlas.cache import write_atomically
 from shared_model.atlas.select import load_atlas
 from shared_model.metrics import balanced_accuracy, macro_auc
 from simulations.arms.arm import ArmResult
@@ -28,6 +32,7 @@ from simulations.demo.settings import DemoSettings, demo_plan
 from simulations.evaluation.explanations import explain, strongly_affected
 from simulations.evaluation.predictions import Predictions
 from simulations.federation.workspace import create_workspace
+from simulations.report.results import Ratio
 from simulations.smrnet_access import first_scan, smrnet_of
 
 PATIENTS, UNSEEN = 96, 64
@@ -99,16 +104,19 @@ def record_seed(
     assert pooled.shared is not None
     model.load_shared(dict(pooled.shared))
     trained = explain(smrnet_of(model), tokens, atlas, plan.input.grid, affected, seed)
-    assert trained.slice_mass_ratio and untrained.slice_mass_ratio and trained.region_mass_ratio
     return SeedResult(
         seed=seed,
         subjects=sum(len(h.patients) for h in hospitals),
         scans=sum(len(p.scans) for h in hospitals for p in h.patients),
         arms={arm.key: _figure(arm, tuple(members)) for arm in arms},
-        slice_mass_over_chance=trained.slice_mass_ratio.value,
-        slice_mass_over_chance_untrained=untrained.slice_mass_ratio.value,
-        region_mass_over_chance=trained.region_mass_ratio.value,
+        slice_mass_over_chance=_value(trained.slice_mass_ratio),
+        slice_mass_over_chance_untrained=_value(untrained.slice_mass_ratio),
+        region_mass_over_chance=_value(trained.region_mass_ratio),
     )
+
+
+def _value(ratio: Ratio | None) -> float:
+    return float("nan") if ratio is None else ratio.value
 
 
 def _oracle(hospitals: Sequence[Hospital], truth: TruthTable, labels: tuple[str, ...]) -> ArmResult:
@@ -146,3 +154,46 @@ def _figure(arm: ArmResult, members: tuple[str, ...]) -> Figure:
         unseen=balanced_accuracy(unseen.label, unseen.probability),
         unseen_auc=macro_auc(unseen.label, unseen.probability),
     )
+
+
+def run_and_record(out: Path, record: Path, workers: int, console: Console) -> None:
+    """All seeds; writes the figures to ``record`` and prints their mean and range."""
+    results = []
+    for seed in SEEDS:
+        with console.status(f"seed {seed}") as status:
+            results.append(
+                record_seed(
+                    seed, out, workers, lambda what, s=seed: status.update(f"seed {s}: {what}")
+                )
+            )
+    write_atomically(
+        record, (json.dumps([r.model_dump() for r in results], indent=1) + "\n").encode()
+    )
+    console.print(summary_table(results))
+
+
+def summary_table(results: Sequence[SeedResult]) -> Table:
+    """Mean and range over the seeds of every arm and of the attention ratios."""
+    table = Table(title=f"{len(results)} seeds, {results[0].subjects} subjects each")
+    for column in ("arm", "seen", "seen AUC", "unseen", "unseen AUC"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+
+    def cell(values: Sequence[float]) -> str:
+        return f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+
+    for key in results[0].arms:
+        figures = [result.arms[key] for result in results]
+        table.add_row(
+            key,
+            cell([f.seen for f in figures]),
+            cell([f.seen_auc for f in figures]),
+            cell([f.unseen for f in figures]),
+            cell([f.unseen_auc for f in figures]),
+        )
+    for name in (
+        "slice_mass_over_chance",
+        "slice_mass_over_chance_untrained",
+        "region_mass_over_chance",
+    ):
+        table.add_row(name, cell([getattr(result, name) for result in results]))
+    return table

@@ -86,7 +86,8 @@ class TissueHeads(nn.Module):
         """
         total = tissue.new_zeros(())
         for head, features in zip(self.heads, maps, strict=True):
-            target = functional.adaptive_avg_pool3d(tissue, features.shape[2:])
+            d, h, w = features.shape[2:]
+            target = functional.adaptive_avg_pool3d(tissue, (d, h, w))
             inside = target.sum(1, keepdim=True) > 0
             error = (head(features) - target).square() * inside
             total = total + error.sum() / (TISSUES * inside.sum())

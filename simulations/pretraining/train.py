@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared_model.layers.site_norm import fold_site_residual
 from shared_model.smrnet.model import SMRNet
@@ -99,7 +99,8 @@ def pretrain(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         heads = _heads_for(model, targets)
-        tissue_heads = TissueHeads([lateral.in_features for lateral in model.encoder.laterals])
+        laterals = cast(Iterable[nn.Linear], model.encoder.laterals)
+        tissue_heads = TissueHeads([lateral.in_features for lateral in laterals])
     parameters = [
         *model.encoder.parameters(),
         *heads.parameters(),
@@ -125,7 +126,7 @@ def pretrain(
             tissue_loss = tissue_heads.loss(maps, tissue)
             loss = morphometry_loss(heads(model.pool(maps)), targets[rows]) + tissue_loss
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()

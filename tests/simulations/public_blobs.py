@@ -1,4 +1,4 @@
-"""Public subjects that cost nothing: octants with a dark cube whose size is the planted quantity."""
+"""Public subjects that cost nothing: octants with a dark cube of the planted size."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ import torch
 from small_federation import new_run, new_workspace, plan_of, write_archives
 from small_site import small_atlas, small_model, small_plan, token_patients
 
+from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.atlas.select import load_atlas
 from shared_model.metrics import balanced_accuracy
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import decode_arrays
-from simulations.arms.arm import Arrays, ArmResult, LearningCurve, predict_everywhere
+from simulations.arms.arm import ArmResult, Arrays, LearningCurve, predict_everywhere
 from simulations.arms.centralised import centralised_plan, shuffled, train_centralised
 from simulations.arms.hospital import Hospital, load_hospital
 from simulations.arms.neural_arms import alone_arm, pooled_arm, shuffled_arm
@@ -120,7 +121,7 @@ def model(plan: FederationPlan) -> SiteModel:
 
 @pytest.fixture(scope="module")
 def hospitals(model: SiteModel) -> list[Hospital]:
-    def patients(seed: int, count: int, start: int) -> tuple:
+    def patients(seed: int, count: int, start: int) -> tuple[PatientExamples, ...]:
         return tuple(token_patients(model, count + start, seed)[start:])
 
     return [
@@ -181,9 +182,7 @@ def test_alone_tests_at_home_and_asks_all_models_abroad(
         start = 0 if hospital.name == "north" else 6
         abroad = arm.predictions["abroad"]
         assert abroad.patients[start : start + 6] == expected["abroad"].patients
-        assert np.array_equal(
-            abroad.probability[start : start + 6], expected["abroad"].probability
-        )
+        assert np.array_equal(abroad.probability[start : start + 6], expected["abroad"].probability)
 
 
 def test_the_control_differs_from_pooled_in_the_labels_alone(
@@ -201,11 +200,14 @@ def test_the_control_differs_from_pooled_in_the_labels_alone(
 
 
 def test_a_hospital_with_its_own_residual_is_predicted_with_it_and_others_without(
-    model: SiteModel, initial: Arrays, hospitals: list[Hospital]
+    model: SiteModel, initial: Arrays, hospitals: list[Hospital], plan: FederationPlan
 ) -> None:
+    shared = train_centralised(
+        model, dict(initial), hospitals[0].train, centralised_plan(plan, "north", 9)
+    )
     own = {name: np.full_like(value, 0.7) for name, value in model.site_arrays().items()}
-    plain = predict_everywhere(model, initial, hospitals)
-    personal = predict_everywhere(model, initial, hospitals, {"south": own})
+    plain = predict_everywhere(model, shared, hospitals)
+    personal = predict_everywhere(model, shared, hospitals, {"south": own})
     for name in ("north", "abroad"):
         assert np.array_equal(plain[name].probability, personal[name].probability)
     assert not np.allclose(plain["south"].probability, personal["south"].probability)
@@ -251,9 +253,7 @@ def test_the_score_of_several_models_is_their_mean_and_counts_patients_once() ->
     assert both.balanced_accuracy == pytest.approx(0.75)
     assert both.n == 6
     assert np.sum(both.confusion) == 12
-    assert both.macro_auc == pytest.approx(
-        np.mean([s.macro_auc for s in single if s is not None])
-    )
+    assert both.macro_auc == pytest.approx(np.mean([s.macro_auc for s in single if s is not None]))
     # A resampled patient brings both answers: the spread is half of the worse model's.
     assert both.high - both.low == pytest.approx((single[1].high - single[1].low) / 2)
 

@@ -36,7 +36,9 @@ from simulations.pretraining.weights_file import public_arrays, write_weights
 OPTIONS = PretrainingOptions(epochs=4, learning_rate=5e-3, validation_share=0.2)
 
 
-def trained(public: Blobs, options: PretrainingOptions = OPTIONS) -> tuple[SMRNet, list[EpochReport]]:
+def trained(
+    public: Blobs, options: PretrainingOptions = OPTIONS
+) -> tuple[SMRNet, list[EpochReport]]:
     model, reports = blob_model(), []
     pretrain(model, public, options, reports.append)
     return model, reports
@@ -175,9 +177,7 @@ def test_a_hospital_computes_the_tokens_that_the_readout_was_fitted_on(
     model.load_state_dict(result[0].state_dict())
     fit_readout(model, blobs, ReadoutOptions(looks=1))
     path = tmp_path / "weights.safetensors"
-    card = write_weights(
-        model, path, atlas_sha256=ATLAS.sha256, trained_on="blobs", command="none"
-    )
+    card = write_weights(model, path, atlas_sha256=ATLAS.sha256, trained_on="blobs", command="none")
     assert read_weights_card(path.with_suffix(".json")) == card
     assert hashlib.sha256(path.read_bytes()).hexdigest() == card.sha256
     assert card.config == {"width": 4, "normative_features": 2}
