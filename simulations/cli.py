@@ -45,6 +45,9 @@ def demo(
     deployed: Annotated[
         bool, typer.Option("--deployed", help="real Flower processes with TLS on loopback")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Flower's Ray engine: one worker per site and core")
+    ] = False,
     patients: Annotated[
         int, typer.Option("--patients", min=12, help="patients at each hospital")
     ] = 60,
@@ -61,7 +64,9 @@ def demo(
         patients_per_site=patients, unseen_patients=patients, seed=seed, epsilon=epsilon
     )
     console = Console(stderr=as_json)
-    command = "smrfed-sim demo" + (" --deployed" if deployed else "")
+    if deployed and ray:
+        raise typer.BadParameter("choose one of --deployed and --ray")
+    command = "smrfed-sim demo" + (" --deployed" if deployed else "") + (" --ray" if ray else "")
     command += f" --patients {patients}" if patients != 60 else ""
     command += f" --seed {seed}" if seed else ""
     command += f" --epsilon {epsilon:g}" if epsilon != 8.0 else ""
@@ -70,6 +75,10 @@ def demo(
         from simulations.demo.deployed import deployed_runner
 
         runner = deployed_runner(console)
+    elif ray:
+        from simulations.demo.under_ray import ray_runner
+
+        runner = ray_runner()
     report = run_demo(settings, out, console, command, runner)
     print_summary(report, out / "report.html", console)
     if as_json:

@@ -62,17 +62,17 @@ def pooled_arm(
 def shuffled_arm(
     model: SiteModel, initial: Arrays, hospitals: Sequence[Hospital], plan: FederationPlan
 ) -> ArmResult:
-    """The pooled arm with labels that were shuffled inside each hospital: must stay at chance."""
-    train = [
-        patient
-        for number, hospital in enumerate(hospitals)
-        for patient in shuffled(hospital.train, plan.seed + number)
-    ]
+    """The pooled arm with labels shuffled over everybody: must stay at chance.
+
+    Shuffled inside each hospital, the labels would still tell the hospitals' prevalences.
+    """
+    everybody = [patient for hospital in hospitals for patient in hospital.train]
+    train = shuffled(everybody, plan.seed)
     shared = _train(model, initial, train, plan, "shuffled")
     return ArmResult(
         "shuffled",
         "Control: shuffled labels",
-        "SMR-Net trained pooled on labels shuffled between the patients of each hospital.",
+        "SMR-Net trained pooled on labels that were shuffled between all patients.",
         "shuffled",
         predict_everywhere(model, shared, hospitals),
     )

@@ -42,7 +42,7 @@ from simulations.deployed.federation import LOOPBACK_DRIVER, DeployedFederation,
 from simulations.federation.run import run_in_process
 from simulations.federation.workspace import Workspace, create_workspace
 
-_PATIENTS = 6
+_PATIENTS = 8
 _TIMEOUT_S = 1800.0
 
 
@@ -153,14 +153,15 @@ def _plan(names: Sequence[str], rounds: int) -> FederationPlan:
             "model": {"name": "smrnet", "config": {"width": 4}},
             "groups": default_groups("smrnet").model_dump(),
             "privacy": {"mode": "none"},
-            "training": {"rounds": rounds, "local_steps": 1},
+            # A few patients on random weights diverge at an ordinary learning rate.
+            "training": {"rounds": rounds, "local_steps": 1, "learning_rate": 1e-3},
             "adaptation": {"personalise": "never"},
             "federation": {
-                "sites": [{"name": name, "declared_patients": _PATIENTS} for name in names],
+                "sites": [{"name": name, "declared_patients": _PATIENTS // 2} for name in names],
                 "min_sites": len(names),
                 "round_deadline_s": 600.0,
             },
-            "evaluation": {"bootstrap_draws": 100},
+            "evaluation": {"test_fraction": 0.5, "bootstrap_draws": 100},
         }
     )
 

@@ -124,7 +124,9 @@ def _voxel_mass(maps: _Maps, labels: npt.NDArray[np.int16], truth: npt.NDArray[n
     sagittal, coronal, axial = (maps.attention[plane] for plane in PLANES)
 
     def total(mask: Floats) -> Floats:
-        return np.einsum("nx,ny,nz,xyz->n", sagittal, coronal, axial, mask, optimize=True)
+        return np.asarray(
+            np.einsum("nx,ny,nz,xyz->n", sagittal, coronal, axial, mask, optimize=True)
+        )
 
     return total(inside) / total(brain)
 

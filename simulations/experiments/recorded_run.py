@@ -121,7 +121,7 @@ def _value(ratio: Ratio | None) -> float:
 
 def _oracle(hospitals: Sequence[Hospital], truth: TruthTable, labels: tuple[str, ...]) -> ArmResult:
     """Logistic regression on the latent stage that made the images: the ceiling of any method."""
-    row = {}
+    row: dict[tuple[str, str], int] = {}
     for index, (site, patient) in enumerate(zip(truth.site, truth.participant, strict=True)):
         row.setdefault((str(site), str(patient)), index)
     latent = np.stack([truth.coarse, truth.fine], axis=1)
@@ -159,13 +159,10 @@ def _figure(arm: ArmResult, members: tuple[str, ...]) -> Figure:
 def run_and_record(out: Path, record: Path, workers: int, console: Console) -> None:
     """All seeds; writes the figures to ``record`` and prints their mean and range."""
     results = []
-    for seed in SEEDS:
-        with console.status(f"seed {seed}") as status:
-            results.append(
-                record_seed(
-                    seed, out, workers, lambda what, s=seed: status.update(f"seed {s}: {what}")
-                )
-            )
+    with console.status("") as status:
+        for seed in SEEDS:
+            status.update(f"seed {seed}")
+            results.append(record_seed(seed, out, workers, status.update))
     write_atomically(
         record, (json.dumps([r.model_dump() for r in results], indent=1) + "\n").encode()
     )
