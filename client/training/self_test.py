@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -16,6 +19,7 @@ from shared_model.errors import SmrfedError
 from shared_model.smrnet.tokens import Tokens
 
 _TOLERANCE = 1e-3  # float32 kernels differ between batch sizes; a coupled model is wrong by order 1
+_STEP = 0.05
 _CLIPPING_NORM = 1e-4  # far below any real gradient, so that the clip is at work
 
 
@@ -42,12 +46,32 @@ def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> flo
             module.eval()  # its draws are noise of its own, not coupling
     buffers = {name: value.clone() for name, value in site_model.model.named_buffers()}
     labels = torch.arange(len(inputs), device=site_model.device) % len(site_model.plan.task.labels)
-    _compare_gradients(site_model, inputs, labels)
-    worst = _largest_move(site_model, inputs, labels)
+    with _nearby_parameters(site_model):
+        _compare_gradients(site_model, inputs, labels)
+        worst = _largest_move(site_model, inputs, labels)
     for name, value in site_model.model.named_buffers():
         if not torch.equal(value, buffers[name]):
             raise _coupled(f"buffer {name!r} changed in training", "constant buffers")
     return worst
+
+
+@contextmanager
+def _nearby_parameters(site_model: SiteModel) -> Iterator[None]:
+    """Move the shared parameters a little, and back afterwards.
+
+    Evidence that starts at zero hides the gradient of all that lies before it, and a coupled layer
+    there would pass unseen.
+    """
+    shared = site_model.shared_arrays()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in site_model.parameters(shared):
+            step = torch.randn(parameter.shape, generator=generator) * _STEP
+            parameter.add_(step.to(parameter.device, parameter.dtype))
+    try:
+        yield
+    finally:
+        site_model.load_shared(shared)
 
 
 def _compare_gradients(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) -> None:

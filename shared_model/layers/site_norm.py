@@ -11,17 +11,17 @@ from torch.nn import functional
 SiteNorm = Literal["off", "shared", "residual", "local"]
 
 
-class SiteAdaptiveGroupNorm(nn.Module):
-    """``y = (gamma + a_k) * x_hat + (beta + b_k)``, with statistics of one patient only.
+class SiteAffine(nn.Module):
+    """The affine of layer A: ``(gamma + a_k, beta + b_k)``, common part plus the site's residual.
 
-    Input and output ``(B, C, *)`` of any rank. ``gamma`` and ``beta`` are the affine that all sites
-    know; ``site_scale`` (a_k) and ``site_shift`` (b_k) exist in mode ``residual`` only, start at
-    zero and never leave the site, so a site that was not in the federation runs at zero by
-    construction (science.md 3.2). The modes differ in which parameters exist and in the group that
-    :func:`site_parameter_patterns` and :func:`fixed_parameter_patterns` put them in:
+    ``gamma`` and ``beta`` are the affine that all sites know; ``site_scale`` (a_k) and
+    ``site_shift`` (b_k) exist in mode ``residual`` only, start at zero and never leave the site, so
+    a site that was not in the federation runs at zero by construction (science.md 3.2). The modes
+    differ in which parameters exist and in the group that :func:`site_parameter_patterns` and
+    :func:`fixed_parameter_patterns` put them in:
 
-    * ``off``: gamma and beta keep their public values; the layer only normalises.
-    * ``shared``: gamma and beta are federated: ordinary group normalisation under FedAvg.
+    * ``off``: gamma and beta keep their public values.
+    * ``shared``: gamma and beta are federated.
     * ``residual``: as ``shared``, plus the local residual.
     * ``local``: gamma and beta never leave the site (FedBN with group statistics).
 
@@ -29,63 +29,60 @@ class SiteAdaptiveGroupNorm(nn.Module):
     would then change every other patient's clipped gradient, and the guarantee would be void.
     """
 
+    site_scale: nn.Parameter | None
+    site_shift: nn.Parameter | None
+
+    def __init__(self, shape: tuple[int, ...], mode: SiteNorm) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(shape))
+        self.beta = nn.Parameter(torch.zeros(shape))
+        for name in ("site_scale", "site_shift"):
+            residual = nn.Parameter(torch.zeros(shape)) if mode == "residual" else None
+            self.register_parameter(name, residual)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift at this site."""
+        if self.site_scale is None or self.site_shift is None:
+            return self.gamma, self.beta
+        return self.gamma + self.site_scale, self.beta + self.site_shift
+
+
+class SiteAdaptiveGroupNorm(SiteAffine):
+    """``(gamma + a_k) * x_hat + (beta + b_k)``, with statistics of one patient only.
+
+    Input and output ``(B, C, *)`` of any rank; parameters and modes as in :class:`SiteAffine`.
+    """
+
     def __init__(
         self, channels: int, groups: int, mode: SiteNorm = "residual", eps: float = 1e-5
     ) -> None:
-        super().__init__()
+        super().__init__((channels,), mode)
         self.groups = groups
         self.eps = eps
-        self.gamma = nn.Parameter(torch.ones(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
-        self.site_scale: nn.Parameter | None
-        self.site_shift: nn.Parameter | None
-        if mode == "residual":
-            self.site_scale = nn.Parameter(torch.zeros(channels))
-            self.site_shift = nn.Parameter(torch.zeros(channels))
-        else:
-            self.register_parameter("site_scale", None)
-            self.register_parameter("site_shift", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(B, C, *)`` per patient and group of channels."""
-        scale: Tensor = self.gamma
-        shift: Tensor = self.beta
-        if self.site_scale is not None and self.site_shift is not None:
-            scale, shift = scale + self.site_scale, shift + self.site_shift
+        scale, shift = self.affine()
         # Flat and contiguous: torch 2.13 crashes in the channels-last backward of group_norm when
         # the input itself needs no gradient, as cached tokens do.
         flat = x.reshape(x.shape[0], x.shape[1], -1).contiguous()
         return functional.group_norm(flat, self.groups, scale, shift, self.eps).reshape(x.shape)
 
 
-class SiteAdaptiveAffine(nn.Module):
+class SiteAdaptiveAffine(SiteAffine):
     """Layer A on tokens that are standardised already: ``(gamma + a_k) * x + (beta + b_k)``.
 
     Tokens say how far a region lies from a public reference; a norm over the patient's own tokens
     would remove just that. So this layer has no statistics: it is the site's recalibration of the
-    deviations, one affine per scale and feature. Parameters, modes and rules as in
-    :class:`SiteAdaptiveGroupNorm`. Input and output ``(B, S, N, F)``.
+    deviations, one affine per scale and feature. Input and output ``(B, S, N, F)``.
     """
 
     def __init__(self, scales: int, features: int, mode: SiteNorm = "residual") -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(scales, 1, features))
-        self.beta = nn.Parameter(torch.zeros(scales, 1, features))
-        self.site_scale: nn.Parameter | None
-        self.site_shift: nn.Parameter | None
-        if mode == "residual":
-            self.site_scale = nn.Parameter(torch.zeros(scales, 1, features))
-            self.site_shift = nn.Parameter(torch.zeros(scales, 1, features))
-        else:
-            self.register_parameter("site_scale", None)
-            self.register_parameter("site_shift", None)
+        super().__init__((scales, 1, features), mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """Recalibrate ``(B, S, N, F)`` tokens."""
-        scale: Tensor = self.gamma
-        shift: Tensor = self.beta
-        if self.site_scale is not None and self.site_shift is not None:
-            scale, shift = scale + self.site_scale, shift + self.site_shift
+        scale, shift = self.affine()
         return x * scale + shift
 
 
@@ -110,7 +107,7 @@ def fixed_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...
 def zero_site_residual(model: nn.Module) -> None:
     """Set every residual of the model to zero: the state in which an unseen site runs."""
     for module in model.modules():
-        if isinstance(module, SiteAdaptiveGroupNorm | SiteAdaptiveAffine):
+        if isinstance(module, SiteAffine):
             for parameter in (module.site_scale, module.site_shift):
                 if parameter is not None:
                     parameter.zero_()
@@ -124,7 +121,7 @@ def fold_site_residual(model: nn.Module) -> None:
     never enter what is shared.
     """
     for module in model.modules():
-        if isinstance(module, SiteAdaptiveGroupNorm | SiteAdaptiveAffine):
+        if isinstance(module, SiteAffine):
             for shared, own in (
                 (module.gamma, module.site_scale),
                 (module.beta, module.site_shift),

@@ -64,13 +64,19 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Overhead:
-    """The same rounds twice; ``start_up_s`` is from nothing to all sites connected and ready."""
+    """The same rounds twice.
+
+    ``start_up_s`` is from nothing to all sites connected and ready. ``cpu_s`` is what all processes
+    of the deployment computed per round, start and end of the run shared out over the rounds: other
+    users of the machine hardly change it.
+    """
 
     sites: int
     rounds: int
     start_up_s: float
     processes: int
     run_s: float
+    cpu_s: float
     in_process: Seconds
     deployed: Seconds
     same_bits: bool
@@ -122,9 +128,9 @@ def _overhead(root: Path, archives: CohortFolders, names: list[str], rounds: int
     groups: set[int] = set()
     with DeployedFederation(deployed_sites, root / "work") as federation:
         groups |= {child.pid for child in federation.processes.children}
-        begin = time.monotonic()
+        begin, cpu_begin = time.monotonic(), _cpu_s(groups)
         finished = federation.run(other_run.path, _TIMEOUT_S).latest()
-        run_s = time.monotonic() - begin
+        run_s, cpu_s = time.monotonic() - begin, _cpu_s(groups) - cpu_begin
     _require_gone(groups)
     return Overhead(
         sites=len(names),
@@ -132,6 +138,7 @@ def _overhead(root: Path, archives: CohortFolders, names: list[str], rounds: int
         start_up_s=round(federation.start_up_s, 1),
         processes=len(groups),
         run_s=round(run_s, 1),
+        cpu_s=round(cpu_s / rounds, 2),
         in_process=Seconds.of(result.history),
         deployed=Seconds.of(finished.history),
         same_bits=finished.body == result.body,
@@ -175,6 +182,12 @@ def _accept(workspace: Workspace, name: str, plan: FederationPlan, atlas: Atlas)
         agent.close()
 
 
+def _cpu_s(pids: set[int]) -> float:
+    """CPU seconds of these processes so far, with those of their children that have ended."""
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
+
+
 def _require_gone(groups: set[int]) -> None:
     left = []
     for process in psutil.process_iter(["name"]):
@@ -189,7 +202,10 @@ def _require_gone(groups: set[int]) -> None:
 
 def _print_table(measured: Sequence[Overhead], console: Console) -> None:
     table = Table(title="Seconds per round: one process, and deployed over Flower")
-    columns = ("sites", "way", "added", "median", "min", "max", "first", "start-up", "processes")
+    columns = (
+        *("sites", "way", "added", "median", "min", "max", "first", "CPU"),
+        *("start-up", "processes"),
+    )
     for column in columns:
         table.add_column(column, justify="left" if column == "way" else "right")
     for m in measured:
@@ -203,6 +219,7 @@ def _print_table(measured: Sequence[Overhead], console: Console) -> None:
                 f"{seconds.fastest:.2f}",
                 f"{seconds.slowest:.2f}",
                 f"{seconds.first:.2f}",
+                f"{m.cpu_s:.1f}" if deployed else "",
                 f"{m.start_up_s:.0f}" if deployed else "",
                 str(m.processes) if deployed else "1",
             )

@@ -206,16 +206,16 @@ def compare_allocators(case: Case, default: Sequence[Steps], repeats: int) -> li
     CPU seconds, because the load of the machine may change between two processes.
     """
     out = []
-    for plain in default:
-        kept = measure(case, [plain.engine], _repeats_alone(repeats), ALLOCATOR)[0]
+    for without in default:
+        kept = measure(case, [without.engine], _repeats_alone(repeats), ALLOCATOR)[0]
         out.append(
             Allocation(
                 case=case,
-                engine=plain.engine,
-                time_ratio=plain.cpu_median_s / kept.cpu_median_s,
-                default_s=plain.cpu_median_s,
+                engine=without.engine,
+                time_ratio=without.cpu_median_s / kept.cpu_median_s,
+                default_s=without.cpu_median_s,
                 settings_s=kept.cpu_median_s,
-                default_peak_mb=plain.peak_mb,
+                default_peak_mb=without.peak_mb,
                 settings_peak_mb=kept.peak_mb,
             )
         )

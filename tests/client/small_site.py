@@ -72,7 +72,14 @@ def small_plan(
 
 
 def small_model(plan: FederationPlan) -> SiteModel:
-    return SiteModel.build(plan, small_atlas())
+    """A model whose evidence has left its start at zero, so that every parameter has a gradient."""
+    site_model = SiteModel.build(plan, small_atlas())
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name in ("reasoner.head.weight", "reasoner.readout.common"):
+            (parameter,) = site_model.parameters([name])
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return site_model
 
 
 def token_patients(

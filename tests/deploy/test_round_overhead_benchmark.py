@@ -27,6 +27,7 @@ def test_the_command_runs_the_same_rounds_both_ways_and_leaves_no_process() -> N
     assert (row["sites"], row["rounds"], row["processes"]) == (1, 2, 5)
     assert row["same_bits"]
     assert row["start_up_s"] > 0
+    assert row["cpu_s"] > 0
     for way in ("in_process", "deployed"):
         seconds = row[way]
         assert 0 < seconds["fastest"] <= seconds["median"] <= seconds["slowest"]
