@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 from shared_model.atlas.bids import save_dseg
@@ -142,7 +143,9 @@ def _run(
     # Spawned, not forked: the caller may hold threads (torch, gRPC).
     with (
         _single_threaded(),
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+        ) as pool,
     ):
         futures = [pool.submit(work, subject) for subject in waiting]
         try:
@@ -185,3 +188,15 @@ def _finish(spec: CohortSpec, subjects: Sequence[Subject], folders: CohortFolder
         ],
     )
     save_dseg(atlas, folders.truth / "atlas_dseg.nii.gz", folders.truth / "atlas_dseg.tsv")
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone: a killed parent cannot tell it to."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
