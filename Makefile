@@ -3,8 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# One thread per process and no page returned to the system between steps: training on a CPU is two
-# to three times faster with these (docs/performance.md); our commands set them too.
+# One thread per process: the sums of a step have one order, and two cores are not fought over.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

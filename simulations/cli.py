@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 # glibc gives every large activation back to the system, and page faults then cost more than the
-# convolutions: with these a CPU trains two to three times faster (docs/performance.md).
+# convolutions: docs/performance.md has what these settings gain and cost.
 _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "68719476736",

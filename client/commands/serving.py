@@ -41,7 +41,8 @@ _LOG_BYTES = 10 << 20
 _LOG_FILES = 5
 _GRACE_S = 30.0
 # Pages that glibc gives back after every step are faulted in again in the next one: keeping them
-# makes training on a CPU two to three times faster. Read by the C library at program start only.
+# makes training on a CPU faster by up to half (docs/performance.md). The C library reads them when a
+# program starts, and never again.
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 30),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from client.agent.evaluation import probabilities
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
+from shared_model.atlas.cache import write_atomically
 from shared_model.metrics import balanced_accuracy
 from simulations.arms.hospital import Hospital
 from simulations.evaluation.predictions import Predictions
@@ -78,13 +81,24 @@ def predict_everywhere(
     return out
 
 
-class LearningCurve:
-    """Balanced accuracy of the global model after every round, at seen and unseen sites."""
+_CURVES = TypeAdapter(Curves)
 
-    def __init__(self, model: SiteModel, hospitals: Sequence[Hospital]) -> None:
+
+class LearningCurve:
+    """Balanced accuracy of the global model after every round, at seen and unseen sites.
+
+    With ``file`` the points are kept, so that a resumed run has those of its first part.
+    """
+
+    def __init__(
+        self, model: SiteModel, hospitals: Sequence[Hospital], file: Path | None = None
+    ) -> None:
         self._model = model
         self._hospitals = hospitals
+        self._file = file
         self.curves: Curves = {"seen": [], "unseen": []}
+        if file is not None and file.exists():
+            self.curves = _CURVES.validate_json(file.read_bytes())
 
     def add(self, round_number: int, shared: Arrays) -> None:
         """Evaluate the parameters of a round."""
@@ -98,6 +112,8 @@ class LearningCurve:
             if np.isfinite(value):
                 point = CurvePoint(round=round_number, balanced_accuracy=value)
                 self.curves["seen" if where == "seen" else "unseen"].append(point)
+        if self._file is not None:
+            write_atomically(self._file, _CURVES.dump_json(self.curves))
 
 
 AfterRound = Callable[[int, Arrays], None]

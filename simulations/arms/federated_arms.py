@@ -66,7 +66,7 @@ def federated_run(
     private = plan.privacy.mode != "none"
     run_id = "private" if private else "open"
     run_dir = open_run(runs / run_id, plan, model.shared_arrays(), run_id)
-    curve = LearningCurve(model, hospitals)
+    curve = LearningCurve(model, hospitals, run_dir.path / "curve.json")
 
     def follow(event: Event) -> None:
         if event.kind == "round_saved":
@@ -84,7 +84,7 @@ def federated_run(
         "SMR-Net trained by the four hospitals together, each adding its own noise; the arm that "
         "this report is about."
         if private
-        else "The same federation without noise: what privacy costs is the difference."
+        else "The same federation without clipping and noise: what privacy costs is the difference."
     )
     arm = ArmResult(
         "federated-private" if private else "federated",

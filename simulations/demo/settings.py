@@ -31,6 +31,9 @@ class DemoSettings(BaseModel):
     rounds: int = Field(default=30, ge=1)
     local_steps: int = Field(default=2, ge=1)
     learning_rate: float = Field(default=0.2, gt=0)
+    private_learning_rate: float = Field(
+        default=0.4, gt=0, description="clipped gradients bear, and noise demands, longer steps"
+    )
     workers: int = Field(default=2, ge=1, description="processes that generate patients")
 
 
@@ -87,7 +90,9 @@ def demo_plan(
             "training": {
                 "rounds": settings.rounds,
                 "local_steps": settings.local_steps,
-                "learning_rate": settings.learning_rate,
+                "learning_rate": (
+                    settings.learning_rate if mode == "none" else settings.private_learning_rate
+                ),
             },
             "federation": {
                 "sites": [

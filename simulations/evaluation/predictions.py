@@ -51,8 +51,11 @@ def compare(
     theirs: Predictions,
     draws: int,
     seed: int,
-) -> Comparison:
-    """Paired difference in balanced accuracy, on the same patients and the same draws."""
+) -> Comparison | None:
+    """Paired difference in balanced accuracy, on the same patients and the same draws.
+
+    ``None`` where the patients lack a class, so that there is no balanced accuracy.
+    """
     if ours.patients != theirs.patients:
         raise ValueError(f"{arm} and {reference} were not evaluated on the same patients")
     y = ours.label
@@ -63,6 +66,8 @@ def compare(
         theirs.probability,
         stratified_draws(y, draws, seed),
     )
+    if not np.isfinite([interval.estimate, interval.low, interval.high]).all():
+        return None
     return Comparison(
         arm=arm,
         reference=reference,

@@ -86,7 +86,7 @@ def comparisons(
                     pair.append(Predictions.join([available[name] for name in names]))
             if len(pair) == 2 and pair[0].patients == pair[1].patients:
                 found = compare(headline, reference, where, pair[0], pair[1], draws, seed)
-                if np.isfinite([found.difference, found.low, found.high]).all():
+                if found is not None:
                     out.append(found)
     return tuple(out)
 
