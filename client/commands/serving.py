@@ -41,8 +41,8 @@ _LOG_BYTES = 10 << 20
 _LOG_FILES = 5
 _GRACE_S = 30.0
 # Pages that glibc gives back after every step are faulted in again in the next one: keeping them
-# makes training on a CPU faster by up to half (docs/performance.md). The C library reads them when a
-# program starts, and never again.
+# makes training on a CPU faster by up to half (docs/performance.md). The C library reads them once,
+# when a program starts.
 _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
