@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -85,9 +86,12 @@ class Ledger:
         self._anchor = path.with_name(path.name + ".head")
         self._max_epsilon = max_epsilon
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(_SCHEMA)
+        # SQLite does not wait when two processes change the journal mode at once: they queue here.
+        with path.with_name(path.name + ".lock").open("w") as queue:
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            with self._connect() as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_SCHEMA)
         self.verify()
 
     def reserve(
