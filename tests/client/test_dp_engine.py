@@ -369,7 +369,9 @@ def test_a_patient_with_a_gradient_that_is_not_finite_counts_as_zero_and_the_noi
     bad.inputs.regions[0, 0, 0, 0] = math.nan  # type: ignore[union-attr]
     random = FixedRandom(scale=1.0)
     private = site_engine(site_model, random)
-    assert torch.equal(private.clipped_sum([*good, bad]), private.clipped_sum(good))
+    with_bad, without = private.clipped_sum([*good, bad]), private.clipped_sum(good)
+    # Products of another size may be added in another order, to the last bits of float32.
+    torch.testing.assert_close(with_bad, without, rtol=0, atol=1e-7)
     assert private.zeroed_patients == 1
     private.step([bad])
     assert random.normals_drawn > 0
