@@ -50,9 +50,11 @@ class Reasoner(nn.Module):
         """Read standardised tokens of B scans."""
         regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions))
         slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices))
-        planes, attention = self.slice_attention(slices + self.cut_regions(regions))
-        planes = self.dropout(planes.flatten(1))
         graph = self.readout(self.dropout(self.graph(regions)))
+        planes, attention = self.slice_attention(
+            slices + self.cut_regions(regions), self.cut_regions.guide(graph.importance)
+        )
+        planes = self.dropout(planes.flatten(1))
         return SMRNetOutput(
             logits=self.head(planes) + graph.logits,
             fusion_regions=fusion_regions,
@@ -64,6 +66,12 @@ class Reasoner(nn.Module):
         )
 
 
+# A slice mixes the regions that it cuts, so its mean importance is flatter than theirs: the power
+# makes the map of the three planes as sharp again. Chosen on the demonstration's cohort.
+_GUIDE_POWER = 3.0
+_GUIDE_FLOOR = 0.01
+
+
 class CutRegions(nn.Module):
     """What a slice gets from the regions that it cuts; holds constants only.
 
@@ -72,14 +80,29 @@ class CutRegions(nn.Module):
     """
 
     overlap: Tensor
+    share: Tensor
 
     def __init__(self, overlap: Tensor) -> None:
         super().__init__()
         self.register_buffer("overlap", overlap, persistent=False)
+        total = overlap.sum(1, keepdim=True)
+        # A slice without a region is guided like the mean of all regions.
+        share = torch.where(total > 0, overlap / total.clamp(min=1e-12), 1 / overlap.shape[1])
+        self.register_buffer("share", share, persistent=False)
 
     def forward(self, regions: Tensor) -> Tensor:
         """``(B, R, F)`` to ``(B, L, F)``."""
         return torch.einsum("brf,lr->blf", regions, self.overlap)
+
+    def guide(self, importance: Tensor) -> Tensor:
+        """Scores ``(B, L)`` of slices from region importance ``(B, R)``; zero where it is uniform.
+
+        ``3 log`` of how much more important than the mean the regions in a slice are. Few patients,
+        and noised gradients, find the regions sooner than the slices: 116 parts of the brain
+        differ more than neighbouring slices do.
+        """
+        relative = importance.shape[1] * importance @ self.share.T
+        return _GUIDE_POWER * torch.log((relative + _GUIDE_FLOOR) / (1 + _GUIDE_FLOOR))
 
 
 class Head(nn.Module):

@@ -10,8 +10,9 @@ from shared_model.smrnet.attention import GatedScore
 from shared_model.smrnet.tokens import PLANES
 
 # The prior is learnt in units of its own gain: a softmax over n tokens passes on only 1/n of the
-# gradient, and plain SGD has one learning rate for all parameters.
-PRIOR_GAIN = 10.0
+# gradient, and plain SGD has one learning rate for all parameters. Small, because it multiplies the
+# noise of a private step as well, and the guide already finds the place.
+PRIOR_GAIN = 2.0
 
 
 class SliceAttention(nn.Module):
@@ -31,9 +32,12 @@ class SliceAttention(nn.Module):
         self.prior = nn.Parameter(torch.zeros(int((brain > 0).sum())))
         self.mask = SliceMask(sizes, brain)
 
-    def forward(self, slices: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``(B, L, F)`` to plane embeddings ``(B, 3, F)`` and attention ``(B, L_plane)`` each."""
-        scores = (self.score(slices) * self.mask.plane).sum(-1)
+    def forward(self, slices: Tensor, guide: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """``(B, L, F)`` to plane embeddings ``(B, 3, F)`` and attention ``(B, L_plane)`` each.
+
+        ``guide`` ``(B, L)`` are scores from elsewhere, added to its own.
+        """
+        scores = guide + (self.score(slices) * self.mask.plane).sum(-1)
         scores = self.mask(scores + PRIOR_GAIN * (self.mask.scatter @ self.prior))
         embeddings = []
         attention: dict[str, Tensor] = {}
