@@ -14,8 +14,9 @@ import typer
 from client.commands.display import err
 from client.commands.first_steps import check, init
 from client.commands.plans import accept
+from client.commands.preparing import prepare, review
 from client.commands.records import ledger, receipts
-from client.commands.serving import prepare, run, status
+from client.commands.serving import run, status
 from shared_model.errors import SmrfedError
 
 _UNEXPECTED = 70
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (init, check, accept, prepare, run, status, receipts, ledger):
+for command in (init, check, accept, prepare, review, run, status, receipts, ledger):
     app.command()(command)
 
 

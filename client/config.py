@@ -16,7 +16,9 @@ from pydantic import (
     ValidationInfo,
 )
 
+from client.agent.state import StateFolder
 from client.archive.labels import ColumnNames, LabelMapping
+from client.intake.options import IntakeOptions
 from shared_model.errors import SmrfedError
 from shared_model.plan import SiteName
 
@@ -50,7 +52,7 @@ class SiteConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SiteName = Field(description="the hospital's name in plans")
-    archive: _Path = Field(description="BIDS folder; only read")
+    archive: _Path = Field(description="BIDS folder, or DICOM files with [dicom]; only read")
     state_dir: _Path = Field(description="key, ledger, receipts, prepared scans, models")
     coordinator_key: _Path = Field(description="PEM file with the coordinator's public key")
     policy: _Path = Field(description="policy.toml: what may be trained and may leave")
@@ -64,6 +66,12 @@ class SiteConfig(BaseModel):
     missing_images: Literal["error", "skip"] = Field(
         default="error", description="people in participants.tsv without an image"
     )
+    dicom: IntakeOptions | None = Field(
+        default=None, description="how DICOM files and the clinical table are read"
+    )
+    external_hashes: tuple[_Path, ...] = Field(
+        default=(), description="lists of digests of images that must not be trained or tested on"
+    )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = Field(
         default="auto", description="auto takes a GPU if there is one"
     )
@@ -71,6 +79,11 @@ class SiteConfig(BaseModel):
     weights: _Path | None = Field(
         default=None, description="folder with public initial weights (*.safetensors)"
     )
+
+    @property
+    def dataset(self) -> Path:
+        """The BIDS dataset: the archive, or what the intake made of its DICOM files."""
+        return self.archive if self.dicom is None else StateFolder(self.state_dir).intake
 
     @property
     def label_mapping(self) -> LabelMapping:

@@ -17,9 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from shared_model.augmentation import AugmentationSection
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.groups import ParameterGroups
+from shared_model.preparation import Preparation
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
@@ -67,6 +69,14 @@ class InputSection(_Section):
         default="zscore",
         description="per-scan standardisation in the brain: z-score, or quantile matching to the "
         "public template followed by z-score",
+    )
+    preparation: Preparation = Field(
+        default_factory=Preparation, description="the steps from a scan to the grid"
+    )
+    quality: Literal["pass", "approved"] = Field(
+        default="approved",
+        description="native scans that training takes: those that pass quality control, or also "
+        "those that a person of the hospital looked at and accepted",
     )
 
 
@@ -176,6 +186,7 @@ class FederationPlan(_Section):
     groups: ParameterGroups = Field(default_factory=ParameterGroups)
     privacy: PrivacySection
     training: TrainingSection = Field(default_factory=TrainingSection)
+    augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     adaptation: AdaptationSection = Field(default_factory=AdaptationSection)
     federation: FederationSection
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)

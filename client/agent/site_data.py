@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 from client.agent.state import StateFolder
-from client.archive.bids import read_bids_archive
 from client.archive.patients import Patient
-from client.archive.split import split_patients
+from client.archive.split import Split, split_patients
 from client.config import SiteConfig
-from client.prepared.store import PreparedStore
+from client.leakage.cohorts import cohort_of, refuse_overlap
+from client.leakage.hash_lists import external_cohorts, pretraining_cohort
+from client.leakage.split_record import keep_split
+from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
@@ -35,7 +37,7 @@ class SiteData:
         self._config = config
         self._plan = plan
         self._model = model
-        self._store = PreparedStore(config.state_dir, plan.input.grid, plan.input.intensity)
+        self._source = scan_source(config, plan)
         self._train: tuple[PatientExamples, ...] | None = None
         self._test: tuple[PatientExamples, ...] | None = None
 
@@ -43,15 +45,14 @@ class SiteData:
         """Read the archive and make all examples; raises the archive's SMR-E2xx."""
         if self._train is not None and self._test is not None:
             return
-        patients = read_bids_archive(
-            self._config.archive, self._config.label_mapping, self._plan.task.labels
-        )
+        patients = self._source.patients()
         split = split_patients(patients, self._plan.evaluation.test_fraction, self._plan.seed)
         steps = _Steps(progress, sum(len(p.scans) for p in patients) + len(patients))
         # First all scans, so that one run tells about every image that cannot be used.
-        self._store.prepare(patients, lambda *_: steps.one_more())
-        self._train = self._examples(split.train, steps)
-        self._test = self._examples(split.test, steps)
+        self._source.prepare(patients, lambda *_: steps.one_more())
+        self._keep_apart(split)
+        self._train = self._examples(split.train, steps, training=True)
+        self._test = self._examples(split.test, steps, training=False)
         _log.info("prepared %d training and %d test patients", len(self._train), len(self._test))
 
     @property
@@ -68,10 +69,26 @@ class SiteData:
         assert self._test is not None
         return self._test
 
-    def _examples(self, patients: Sequence[Patient], steps: _Steps) -> tuple[PatientExamples, ...]:
+    def _keep_apart(self, split: Split) -> None:
+        """Refuse patients or images on two sides, today, before, or in the pretraining data."""
+        digest = self._source.voxels_sha256
+        train, test = cohort_of("train", split.train, digest), cohort_of("test", split.test, digest)
+        refuse_overlap(train, test, *external_cohorts(self._config.external_hashes))
+        weights = self._plan.model.weights_sha256
+        if weights is not None:
+            public = pretraining_cohort(weights, self._config.weights_folders)
+            if public is not None:
+                refuse_overlap(train, test, public)
+        keep_split(StateFolder(self._config.state_dir).splits, self._plan.digest, train, test)
+
+    def _examples(
+        self, patients: Sequence[Patient], steps: _Steps, *, training: bool
+    ) -> tuple[PatientExamples, ...]:
         out = []
         tokens = StateFolder(self._config.state_dir).tokens
-        for example in patient_examples(self._model, patients, self._store, tokens):
+        for example in patient_examples(
+            self._model, patients, self._source, tokens, training=training
+        ):
             out.append(example)
             steps.one_more()
         return tuple(out)

@@ -43,6 +43,21 @@ class StateFolder:
         return self.path / "tokens"
 
     @property
+    def derivatives(self) -> Path:
+        """Prepared scans as a BIDS dataset, with tables and the quality page."""
+        return self.path / "derivatives"
+
+    @property
+    def intake(self) -> Path:
+        """The BIDS dataset that the DICOM intake makes."""
+        return self.path / "intake" / "bids"
+
+    @property
+    def splits(self) -> Path:
+        """Who was ever trained or tested on, by plan."""
+        return self.path / "splits"
+
+    @property
     def log(self) -> Path:
         """The agent's log: stays at the site."""
         return self.path / "agent.log"

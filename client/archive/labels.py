@@ -24,6 +24,27 @@ class ColumnNames(BaseModel):
     diagnosis: str | None = Field(default=None, description="default: diagnosis, else group")
     age: str | None = Field(default=None, description="years at the visit; default: age")
     sex: str | None = Field(default=None, description="default: sex, else gender")
+    mmse: str | None = Field(default=None, description="Mini-Mental State, 0 to 30; default: none")
+    numbers: tuple[str, ...] = Field(
+        default=(), description="further columns that hold numbers, such as CDR; default: none"
+    )
+
+    def wanted(self, columns: tuple[str, ...]) -> dict[str, str]:
+        """Meaning to case-folded column, for those of a table's ``columns`` that are asked for."""
+        out = {}
+        for meaning, usual in USUAL_COLUMNS.items():
+            named: str | None = getattr(self, meaning)
+            names = usual if named is None else (named.strip().casefold(),)
+            found = next((name for name in names if name in columns), None)
+            if found is not None:
+                out[meaning] = found
+        return out | {name: column for name, column in self.measures.items() if column in columns}
+
+    @property
+    def measures(self) -> dict[str, str]:
+        """Name of each measure (``mmse``, and the further ones' own) to its case-folded column."""
+        out = {name.strip().casefold(): name.strip().casefold() for name in self.numbers}
+        return out if self.mmse is None else {"mmse": self.mmse.strip().casefold()} | out
 
 
 #: Where to look for a column that the site does not name.

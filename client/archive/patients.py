@@ -8,12 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Scan:
-    """One T1w image of one visit; ``label`` indexes the plan's labels, ``age`` is in years."""
+    """One T1w image of one visit; ``label`` indexes the plan's labels, ``age`` is in years.
+
+    ``measures`` are the further numbers that the site's ``[columns]`` name, ``mmse`` among them.
+    """
 
     session: str
     path: Path
     label: int
     age: float | None
+    measures: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -59,24 +59,29 @@ def split_patients(patients: Sequence[Patient], test_fraction: float, seed: int)
     Raises:
         SmrfedError: SMR-E230 when a side is empty, SMR-E231 when something is on both.
     """
-    test = {patient.id for patient in patients if _position(patient.id, seed) < test_fraction}
+    test = {patient.id for patient in patients if position(patient.id, seed) < test_fraction}
     split = Split(
         tuple(patient for patient in patients if patient.id not in test),
         tuple(patient for patient in patients if patient.id in test),
     )
+    refuse_empty_side(split, test_fraction)
+    return split
+
+
+def refuse_empty_side(split: Split, test_fraction: float) -> None:
+    """Raise SMR-E230 unless there is somebody to train on and somebody to test on."""
     if not (split.train and split.test):
         raise SmrfedError(
             "SMR-E230",
             f"the split leaves nobody to {'test' if split.train else 'train'} on",
             expected=f"patients on both sides, about {test_fraction:.0%} of them to test",
-            found=f"{len(patients)} patients in all",
+            found=f"{len(split.train) + len(split.test)} patients in all",
             remedy="a hospital needs more patients (about ten at least); or another seed or "
             "test_fraction in the plan",
         )
-    return split
 
 
-def _position(patient_id: str, seed: int) -> float:
+def position(patient_id: str, seed: int) -> float:
     """A uniform number in [0, 1) that only the patient and the seed decide."""
     key = f"smrfed split {seed}".encode()
     digest = hmac.digest(key, patient_id.encode("utf-8", "surrogateescape"), hashlib.sha256)

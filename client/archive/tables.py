@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.archive.labels import MISSING, USUAL_COLUMNS, ColumnNames, normalise
+from client.archive.labels import MISSING, ColumnNames, normalise
 from client.archive.problems import Defect, Problem
 
 _OLDEST = 120.0
+_HIGHEST_MMSE = 30
 _SEX = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O", MISSING: None}
 
 
@@ -21,59 +22,80 @@ class Cell:
     table: Path
 
 
-#: The cells of one person or visit by meaning: diagnosis, age, sex; absent where no column is.
+#: The cells of one person or visit by meaning: diagnosis, age, sex, and the site's measures by
+#: name; absent where no column is.
 Facts = dict[str, Cell]
 
 
 @dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used: the identifier (empty where it has none), and what is wrong."""
+
+    name: str
+    kind: Problem
+    case: str
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows of a TSV by case-folded column name, in the file's order."""
+    """Rows of a TSV, in the file's order.
+
+    Attributes:
+        path: the file.
+        columns: case-folded names.
+        lines: number in the file and cells of each row; there may be too few or too many of them.
+    """
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[dict[str, str], ...]
+    lines: tuple[tuple[int, tuple[str, ...]], ...]
 
-    def facts(self, column: str, prefix: str, names: ColumnNames) -> dict[str, Facts]:
-        """What is known of each subject or session, by identifier.
+    def facts(
+        self, column: str, prefix: str, names: ColumnNames
+    ) -> tuple[dict[str, Facts], tuple[BadRow, ...]]:
+        """What is known of each subject or session, by identifier, and the rows that do not say.
 
         Args:
             column: holds the identifiers: ``participant_id`` or ``session_id``.
             prefix: ``sub-`` or ``ses-``; an identifier gets it where it lacks it.
             names: the hospital's columns.
 
-        Raises a Defect for a missing column, an identifier without a value, and a second row.
+        Raises a Defect for a missing identifier column: nothing can be known then.
         """
         if column not in self.columns:
-            raise Defect(Problem.MISSING_COLUMN, f"{self.path}: no {column}; {self._has}")
-        meanings = {m: c for m in USUAL_COLUMNS if (c := self._column(m, names)) is not None}
+            has = ", ".join(self.columns)
+            raise Defect(Problem.MISSING_COLUMN, f"{self.path}: no {column}; it has {has}")
+        meanings = names.wanted(self.columns)
+        position = self.columns.index(column)
         out: dict[str, Facts] = {}
-        repeated = []
-        for number, row in enumerate(self.rows, start=1):
-            name = row[column] if row[column].startswith(prefix) else prefix + row[column]
-            if normalise(row[column]) == MISSING or name == prefix:
-                raise Defect(Problem.UNREADABLE_TABLE, f"{self.path}: row {number} has no {column}")
-            if name in out:
-                repeated.append(name)
-            out[name] = {m: Cell(row[c], self.path) for m, c in meanings.items()}
-        if repeated:
-            raise Defect(Problem.DUPLICATE_ROW, f"{self.path}: {', '.join(repeated)}")
-        return out
-
-    def _column(self, meaning: str, names: ColumnNames) -> str | None:
-        named: str | None = getattr(names, meaning)
-        wanted = USUAL_COLUMNS[meaning] if named is None else (named.strip().casefold(),)
-        return next((name for name in wanted if name in self.columns), None)
-
-    @property
-    def _has(self) -> str:
-        return f"it has {', '.join(self.columns)}"
+        bad: dict[str, BadRow] = {}
+        nameless = []
+        for number, cells in self.lines:
+            text = cells[position] if position < len(cells) else ""
+            name = text if text.startswith(prefix) else prefix + text
+            row = dict(zip(self.columns, cells, strict=False))
+            if len(cells) != len(self.columns):
+                case = (
+                    f"{self.path}: line {number} has {len(cells)} cells, "
+                    f"the header {len(self.columns)}"
+                )
+                bad[name] = BadRow(name, Problem.UNREADABLE_TABLE, case)
+            elif normalise(text) == MISSING or name == prefix:
+                case = f"{self.path}: line {number} has no {column}"
+                nameless.append(BadRow("", Problem.UNREADABLE_TABLE, case))
+            elif name in out:
+                bad[name] = BadRow(name, Problem.DUPLICATE_ROW, f"{self.path}: {name}")
+            else:
+                out[name] = {m: Cell(row[c], self.path) for m, c in meanings.items()}
+        # Of two rows, nobody knows which one is right.
+        usable = {name: facts for name, facts in out.items() if name not in bad}
+        return usable, (*bad.values(), *nameless)
 
 
 def read_table(path: Path) -> Table:
     """Read a TSV (UTF-8, with or without byte order mark); cells are stripped of blanks.
 
-    Raises a Defect when the file is missing, is not UTF-8, repeats a column, or has a row with more
-    or fewer cells than the header.
+    Raises a Defect when the file is missing, is not UTF-8, is empty, or repeats a column.
     """
     try:
         # Not splitlines: it would also split at characters that occur within cells.
@@ -81,7 +103,7 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError) as error:
         raise Defect(Problem.UNREADABLE_TABLE, f"{path}: {error}") from None
     cells = [
-        (number, [cell.strip() for cell in line.split("\t")])
+        (number, tuple(cell.strip() for cell in line.split("\t")))
         for number, line in enumerate(lines, start=1)
         if line.strip()
     ]
@@ -90,15 +112,7 @@ def read_table(path: Path) -> Table:
     columns = tuple(name.casefold() for name in cells[0][1])
     if len(set(columns)) != len(columns):
         raise Defect(Problem.UNREADABLE_TABLE, f"{path}: a column twice in {', '.join(columns)}")
-    rows = []
-    for number, row in cells[1:]:
-        if len(row) != len(columns):
-            raise Defect(
-                Problem.UNREADABLE_TABLE,
-                f"{path}: line {number} has {len(row)} cells, the header {len(columns)}",
-            )
-        rows.append(dict(zip(columns, row, strict=True)))
-    return Table(path, columns, tuple(rows))
+    return Table(path, columns, tuple(cells[1:]))
 
 
 def read_age(cell: Cell, visit: str) -> float | None:
@@ -124,3 +138,17 @@ def read_sex(cell: Cell, visit: str) -> str | None:
     if text not in _SEX:
         raise Defect(Problem.BAD_VALUE, f"{cell.table}: {visit} has sex {cell.text!r}")
     return _SEX[text]
+
+
+def read_number(cell: Cell, name: str, visit: str) -> float | None:
+    """A measure such as the MMSE; None for n/a. Raises a Defect for what is no finite number."""
+    text = normalise(cell.text)
+    if text == MISSING:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (name == "mmse" and not 0 <= number <= _HIGHEST_MMSE):
+        raise Defect(Problem.BAD_VALUE, f"{cell.table}: {visit} has {name} {cell.text!r}")
+    return number

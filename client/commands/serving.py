@@ -50,28 +50,12 @@ _ALLOCATOR = {
 }
 
 
-def prepare(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
-    """Prepare every scan for an accepted plan now, so that the first round does not wait for it."""
-    site, accepted = _accepted(config, plan)
-    _start_with_settings(site.threads)
-    _log_to(StateFolder(site.state_dir).log)
-
-    from client.agent.agent import SiteAgent
-
-    agent = SiteAgent(site, accepted.plan)
-    try:
-        _with_bar(agent)
-    finally:
-        agent.close()
-    out.print("prepared; start the agent with smrfed-site run")
-
-
 def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     """Start the site agent for an accepted plan; it ends with SIGTERM or Ctrl-C."""
     site, accepted = _accepted(config, plan)
     state = StateFolder(site.state_dir)
-    _start_with_settings(site.threads)
-    _log_to(state.log)
+    start_with_settings(site.threads)
+    log_to(state.log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -175,7 +159,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     )
 
 
-def _start_with_settings(threads: int) -> None:
+def start_with_settings(threads: int) -> None:
     """Start this program anew with the settings that only count at its very start."""
     wanted = {**_ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
     if any(name not in os.environ for name in wanted):
@@ -183,7 +167,8 @@ def _start_with_settings(threads: int) -> None:
         os.execv(sys.executable, sys.orig_argv)
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
+    """Log into a file that turns over, readable by its owner only."""
     make_private_folder(path.parent)
     path.touch(mode=0o600)
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES - 1)

@@ -8,8 +8,10 @@ _SITE = """\
 # The name that the plan uses for this hospital: a-z, 0-9 and hyphens.
 name = "{name}"
 
-# A BIDS folder: participants.tsv and sub-*/[ses-*/]anat/*_T1w.nii.gz. It is only read.
+# A BIDS folder: participants.tsv and sub-*/[ses-*/]anat/*_T1w.nii.gz; or, with [dicom] below, a
+# folder of DICOM files. It is only read.
 archive = "archive"
+
 
 # Key, ledger, receipts, accepted plans, prepared scans and models. Back it up; it never leaves.
 state_dir = "state"
@@ -32,6 +34,9 @@ threads = 1
 # A folder with public initial weights (*.safetensors) that are not installed with smrfed.
 # weights = "weights"
 
+# Digests of images of other cohorts that must be neither trained nor tested on (docs/splits.md).
+# external_hashes = ["adni.hashes.txt"]
+
 # People in participants.tsv without an image: "error", or "skip" to leave them out.
 missing_images = "error"
 
@@ -48,6 +53,12 @@ exclude = []
 # diagnosis = "diagnosis"
 # age = "age"
 # sex = "sex"
+
+# For an archive of DICOM files (docs/intake.md): the table with the diagnoses.
+# [dicom.clinical_table]
+# path = "clinical.csv"
+# patient_id = "PatientID"
+# diagnosis = "diagnosis"
 """
 
 POLICY_TOML = """\

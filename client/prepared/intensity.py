@@ -27,6 +27,8 @@ def standardise(
     volume: npt.NDArray[np.generic],
     mask: npt.NDArray[np.bool_] | None = None,
     method: Intensity = "zscore",
+    *,
+    keep_outside: bool = False,
 ) -> Volume:
     """Robust z-score of the brain's voxels, clipped to [-4, 4]; outside the brain exactly -4.
 
@@ -39,6 +41,8 @@ def standardise(
         mask: ``(D, H, W)`` the brain; default: the voxels above 0, for a skull-stripped scan with
             an exact zero background.
         method: the plan's ``input.intensity``.
+        keep_outside: put the voxels outside the brain on the same scale instead: a head that is not
+            stripped. With ``"quantile"`` they follow the brain's end quantiles.
 
     Returns:
         ``(D, H, W)`` float32.
@@ -58,21 +62,28 @@ def standardise(
     if not np.isfinite(inside).all():
         raise ValueError("the brain holds NaN or infinity")
     if method == "quantile":
-        inside = _as_template(inside)
+        matched = _as_template(greys.ravel() if keep_outside else inside, inside)
+        greys = matched.reshape(greys.shape) if keep_outside else greys
+        inside = greys[brain] if keep_outside else matched
     lower, median, upper = np.quantile(inside, (0.25, 0.5, 0.75))
     if not upper > lower:
         raise ValueError("the brain has no contrast: its quartiles are equal")
-    scaled = (inside - np.float32(median)) * np.float32(_IQR_OF_NORMAL / (upper - lower))
+    factor = np.float32(_IQR_OF_NORMAL / (upper - lower))
+    if keep_outside:
+        whole: Volume = np.clip((greys - np.float32(median)) * factor, -_LIMIT, _LIMIT)
+        return whole
+    scaled = (inside - np.float32(median)) * factor
     out = np.full(greys.shape, BACKGROUND, dtype=np.float32)
     out[brain] = np.clip(scaled, -_LIMIT, _LIMIT)
     return out
 
 
-def _as_template(inside: Volume) -> Volume:
+def _as_template(greys: Volume, inside: Volume) -> Volume:
+    """Greys mapped so that the quantiles of those ``inside`` meet the template's."""
     levels = np.quantile(inside, _QUANTILES)
     # Many voxels of one value make equal quantiles; np.interp needs rising ones.
     rising = np.concatenate([[True], np.diff(levels) > 0])
-    matched = np.interp(inside, levels[rising], _template_levels()[rising])
+    matched = np.interp(greys, levels[rising], _template_levels()[rising])
     return np.asarray(matched, dtype=np.float32)
 
 

@@ -6,14 +6,12 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from monai.data import MetaTensor
-from monai.transforms import Orientation, SpatialResample
 from scipy.ndimage import gaussian_filter1d
 
 from shared_model.grid import ModelGrid
 
 _SIGMA_PER_FWHM = 1 / 2.3548200450309493
+# MONAI takes seconds to import, and what only looks results up does not need it.
 _AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 Volume = npt.NDArray[np.float32]
@@ -36,6 +34,10 @@ def to_grid(voxels: Volume, affine: Affine, grid: ModelGrid) -> Volume:
     Returns:
         ``(D, H, W)`` float32, RAS+.
     """
+    import torch
+    from monai.data import MetaTensor
+    from monai.transforms import SpatialResample
+
     volume, turned = to_ras(voxels, affine)
     for axis, spacing in enumerate(np.linalg.norm(turned[:3, :3], axis=0)):
         if spacing < grid.spacing_mm:
@@ -55,6 +57,10 @@ def to_grid(voxels: Volume, affine: Affine, grid: ModelGrid) -> Volume:
 
 def to_ras(voxels: Volume, affine: Affine) -> tuple[Volume, Affine]:
     """Turn and flip axes to the RAS+ order nearest to the affine; values are kept."""
+    import torch
+    from monai.data import MetaTensor
+    from monai.transforms import Orientation
+
     stored = MetaTensor(torch.from_numpy(voxels)[None], affine=torch.from_numpy(affine))
     turned = Orientation(axcodes="RAS", labels=_AXES)(stored)
     volume: Volume = np.ascontiguousarray(turned.numpy()[0])

@@ -57,6 +57,13 @@ class PreparedStore:
         except Defect as defect:
             raise defect.error() from None
 
+    def voxels_sha256(self, path: Path) -> str:
+        """Digest of a scan's voxels in RAS+; prepared if it was not. Raises SMR-E212 to E240."""
+        try:
+            return self._ensure(path)
+        except Defect as defect:
+            raise defect.error() from None
+
     def prepare(self, patients: Sequence[Patient], progress: Progress | None = None) -> None:
         """Make what is missing for all scans, and look for images filed under several people.
 

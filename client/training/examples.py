@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from client.archive.patients import Patient, Scan
+from client.training.augmentation.views import PlannedViews
 from client.training.site_model import SiteModel
 from client.training.token_cache import TokenCache
 from shared_model.smrnet.tokens import Tokens
@@ -26,9 +28,19 @@ class VolumeSource(Protocol):
         ...
 
 
+class VolumeReader(Protocol):
+    """Volumes that are read one at a time, because one alone fills the working memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Tensor:
+        """``(1, 1, D, H, W)`` of one."""
+        ...
+
+
 @dataclass(frozen=True)
 class ScanVolumes:
-    """The volumes of some scans, read one at a time, because one alone fills the working memory."""
+    """The volumes of some scans as they were prepared."""
 
     store: VolumeSource
     scans: tuple[Scan, ...]
@@ -51,23 +63,29 @@ class PatientExamples:
         id: the patient within this hospital; never leaves it.
         inputs: ``Tokens`` of S scans, a tensor ``(S, ...)``, or volumes that are read when needed.
         labels: ``(S,)`` int64 class indices, on the device of the model.
+        views: for training with a frozen encoder under augmentation: ``Tokens`` of V augmented
+            views of each scan, scan by scan, S * V in all. Evaluation and personalisation do not
+            look at them.
     """
 
     id: str
-    inputs: Tokens | Tensor | ScanVolumes
+    inputs: Tokens | Tensor | VolumeReader
     labels: Tensor
+    views: Tokens | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.inputs) == len(self.labels):
             raise ValueError(f"{len(self.inputs)} scans and {len(self.labels)} labels")
+        if self.views is not None and (not len(self.views) or len(self.views) % len(self.labels)):
+            raise ValueError(f"{len(self.views)} views of {len(self.labels)} scans")
 
     def chunks(self) -> Iterator[tuple[Tokens | Tensor, Tensor]]:
         """Model inputs with their labels, as many scans at once as memory allows."""
-        if isinstance(self.inputs, ScanVolumes):
+        if isinstance(self.inputs, Tokens | Tensor):
+            yield self.inputs, self.labels
+        else:
             for index in range(len(self.inputs)):
                 yield self.inputs.read(index), self.labels[index : index + 1]
-        else:
-            yield self.inputs, self.labels
 
 
 def patient_examples(
@@ -75,19 +93,49 @@ def patient_examples(
     patients: Sequence[Patient],
     store: VolumeSource,
     token_folder: Path | None = None,
+    *,
+    training: bool = False,
 ) -> Iterator[PatientExamples]:
     """Examples of every patient, in order; tokens are computed here when the encoder is frozen.
 
     With ``token_folder`` they are kept on disk for the next process (:class:`TokenCache`).
+    ``training`` says that rounds will train on these patients: where the plan augments and the
+    encoder is frozen, their views are tokenised too.
     """
-    tokenise: Callable[[Tensor], Tokens] = site_model.tokenise
+    cache = None
     if site_model.uses_tokens and token_folder is not None:
-        tokenise = TokenCache(token_folder, site_model).tokens
+        cache = TokenCache(token_folder, site_model)
+    views = PlannedViews.of(site_model.plan) if training else None
     for patient in patients:
         labels = torch.tensor([scan.label for scan in patient.scans], device=site_model.device)
         volumes = ScanVolumes(store, patient.scans, site_model.device)
-        if site_model.uses_tokens:
-            parts = [tokenise(volumes.read(i)) for i in range(len(volumes))]
-            yield PatientExamples(patient.id, Tokens.cat(parts), labels)
-        else:
+        if not site_model.uses_tokens:
             yield PatientExamples(patient.id, volumes, labels)
+            continue
+        plain, augmented = [], []
+        for index in range(len(volumes)):
+            volume = volumes.read(index)
+            plain.append(site_model.tokenise(volume) if cache is None else cache.tokens(volume))
+            if views is not None:
+                augmented += _kept_views(site_model, views, cache, volume, patient.id, index)
+        yield PatientExamples(
+            patient.id, Tokens.cat(plain), labels, Tokens.cat(augmented) if augmented else None
+        )
+
+
+def _kept_views(
+    site_model: SiteModel,
+    views: PlannedViews,
+    cache: TokenCache | None,
+    volume: Tensor,
+    patient: str,
+    scan: int,
+) -> list[Tokens]:
+    out = []
+    for view in range(views.section.views):
+        make = partial(views.kept, volume, patient, scan, view)
+        if cache is None:
+            out.append(site_model.tokenise(make()))
+        else:
+            out.append(cache.view(volume, views.recipe(patient, scan, view), make))
+    return out

@@ -23,7 +23,10 @@ _WORTH_MAPPING = 4  # below so many scans at once the loop is as fast
 
 
 class PatientGradients(Protocol):
-    """A way to compute the gradient of every patient's loss: the mean over the patient's scans."""
+    """A way to compute the gradient of every patient's loss: the mean over the patient's scans.
+
+    Under augmentation the mean is over scans and views (client/training/augmentation).
+    """
 
     def __call__(self, patients: Sequence[PatientExamples]) -> Iterator[Tensor]:
         """``(n, P)`` float64 gradients of the patients in order, some at a time."""
@@ -89,13 +92,18 @@ class MappedGradients:
         labels = torch.cat([patient.labels for patient in patients])
         owned = dict(self._reader.model.named_parameters())
         values = {f"model.{name}": owned[name].detach() for name in self._names}
-        by_name = self._gradients(values, tokens.regions, tokens.slices, labels)
-        scans = torch.cat([part.flatten(1) for part in by_name.values()], dim=1).double()
-        counts = torch.tensor([len(p.labels) for p in patients], device=scans.device)
-        owner = torch.repeat_interleave(torch.arange(len(patients), device=scans.device), counts)
+        counts = torch.tensor([len(p.labels) for p in patients], device=labels.device)
+        owner = torch.repeat_interleave(torch.arange(len(patients), device=labels.device), counts)
         # The patient's scans are averaged before the one clip.
-        means = scans.new_zeros(len(patients), scans.shape[1])
-        return means.index_add_(0, owner, scans / counts[owner, None])
+        size = sum(value.numel() for value in values.values())
+        means = torch.zeros(len(patients), size, dtype=torch.float64, device=labels.device)
+        # A patient with many scans or augmented views does not fit in memory at once.
+        for rows in torch.arange(len(labels)).chunk(-(-len(labels) // (2 * self._scans))):
+            part = tokens[rows]
+            by_name = self._gradients(values, part.regions, part.slices, labels[rows])
+            scans = torch.cat([value.flatten(1) for value in by_name.values()], dim=1).double()
+            means.index_add_(0, owner[rows], scans / counts[owner[rows], None])
+        return means
 
     def _loss(
         self, values: dict[str, Tensor], regions: Tensor, slices: Tensor, label: Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from client.privacy.composition import refuse_unsound, site_trains_in_rounds
 from client.privacy.secure_random import SecureRandom, SeededRandom
+from client.training.augmentation.patients import AugmentedPatients
+from client.training.augmentation.views import PlannedViews
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
@@ -68,7 +70,7 @@ def train_round(
     if plan.privacy.mode == "none":
         metrics = _train_plainly(site_model, trained, examples, plan, site_name, round_number)
     else:
-        zeroed = _train_privately(site_model, trained, examples, plan, site_name)
+        zeroed = _train_privately(site_model, trained, examples, plan, site_name, round_number)
         metrics = {}
         if zeroed:
             _log.warning(
@@ -79,12 +81,24 @@ def train_round(
     return TrainedRound({name: after[name] - before[name] for name in names}, metrics)
 
 
+def _steps(
+    examples: Sequence[PatientExamples], plan: FederationPlan, round_number: int
+) -> Iterator[Sequence[PatientExamples]]:
+    """The patients as each local step of a round sees them."""
+    views = PlannedViews.of(plan)
+    for step in range(plan.training.local_steps):
+        yield (
+            examples if views is None else AugmentedPatients(examples, views, round_number, step)
+        )
+
+
 def _train_privately(
     site_model: SiteModel,
     trained: Sequence[str],
     examples: Sequence[PatientExamples],
     plan: FederationPlan,
     site_name: str,
+    round_number: int,
 ) -> int:
     flat = FlatParameters(site_model.parameters(trained))
     engine = PatientSGD(
@@ -98,8 +112,8 @@ def _train_privately(
         weight_decay=plan.training.weight_decay,
         random=SecureRandom(),
     )
-    for _ in range(plan.training.local_steps):
-        engine.step(examples)
+    for patients in _steps(examples, plan, round_number):
+        engine.step(patients)
     engine.close()
     return engine.zeroed_patients
 
@@ -124,7 +138,7 @@ def _train_plainly(
     with deterministic(
         site_model.device, SeededRandom(plan.seed, site_name, round_number, "dropout")
     ):
-        steps = [engine.step(examples) for _ in range(plan.training.local_steps)]
+        steps = [engine.step(patients) for patients in _steps(examples, plan, round_number)]
     engine.close()
     drawn = sum(count for _, count in steps)
     metrics = {"drawn_patients": drawn / len(steps)}

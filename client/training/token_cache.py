@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,17 @@ class TokenCache:
 
     def tokens(self, volume: Tensor) -> Tokens:
         """Tokens of one scan ``(1, 1, D, H, W)``."""
+        return self.view(volume, b"", lambda: volume)
+
+    def view(self, volume: Tensor, recipe: bytes, make: Callable[[], Tensor]) -> Tokens:
+        """Tokens of what ``make`` makes of a scan, known by ``recipe``; found, nothing is made."""
         digest = hashlib.sha256(self._encoder)
         digest.update(np.ascontiguousarray(volume.cpu().numpy()).tobytes())
+        digest.update(recipe)
         path = self._folder / f"{digest.hexdigest()}.safetensors"
         found = self._read(path)
         if found is None:
-            found = self._site_model.tokenise(volume)
+            found = self._site_model.tokenise(make())
             self._write(path, found)
         return found
 

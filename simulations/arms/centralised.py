@@ -65,6 +65,7 @@ def shuffled(examples: Sequence[PatientExamples], seed: int) -> list[PatientExam
             patient.id,
             patient.inputs,
             examples[other].labels[:1].expand(len(patient.labels)).clone(),
+            patient.views,
         )
         for patient, other in zip(examples, order, strict=True)
     ]

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.agent.state import StateFolder
-from client.archive.bids import read_bids_archive
 from client.archive.patients import Patient
 from client.archive.split import split_patients
 from client.config import SiteConfig
-from client.prepared.store import PreparedStore
+from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
@@ -50,22 +49,28 @@ def load_hospital(
     ``progress`` is called once per patient. Raises the archive's SMR-E2xx.
     """
     config = SiteConfig.load(config_path)
-    patients = read_bids_archive(config.archive, config.label_mapping, plan.task.labels)
-    store = PreparedStore(config.state_dir, plan.input.grid, plan.input.intensity)
+    source = scan_source(config, plan)
+    patients = source.patients()
     train: Sequence[Patient] = ()
     test: Sequence[Patient] = patients
     if not held_out:
         split = split_patients(patients, plan.evaluation.test_fraction, plan.seed)
         train, test = split.train, split.test
 
-    def examples(chosen: Sequence[Patient]) -> tuple[PatientExamples, ...]:
+    def examples(chosen: Sequence[Patient], *, training: bool) -> tuple[PatientExamples, ...]:
         out = []
-        for example in patient_examples(model, chosen, store, StateFolder(config.state_dir).tokens):
+        tokens = StateFolder(config.state_dir).tokens
+        for example in patient_examples(model, chosen, source, tokens, training=training):
             out.append(example)
             if progress is not None:
                 progress()
         return tuple(out)
 
     return Hospital(
-        config.name, held_out, tuple(train), tuple(test), examples(train), examples(test)
+        config.name,
+        held_out,
+        tuple(train),
+        tuple(test),
+        examples(train, training=True),
+        examples(test, training=False),
     )

@@ -308,7 +308,7 @@ def one_class(root: Path) -> None:
     [
         (no_description, "SMR-E203", "dataset_description.json"),
         (a_derivative, "SMR-E203", "derivative"),
-        (no_participants, "SMR-E204", "participants.tsv"),
+        (no_participants, "SMR-E222", "participants.tsv"),
         (a_short_row, "SMR-E204", "line 6 has 2 cells"),
         (latin_1, "SMR-E204", "participants.tsv"),
         (no_id_column, "SMR-E205", "participant_id"),

@@ -1,0 +1,1 @@
+"""From a hospital's DICOM files to a private, pseudonymous BIDS dataset; no torch."""

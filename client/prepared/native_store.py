@@ -1,0 +1,182 @@
+"""Prepared native scans on the hospital's disk, found by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from client.agent.durable import write_durably
+from client.archive.patients import Scan
+from client.prepared.file_index import FileIndex
+from client.prepared.record import ScanRecord
+from client.preprocessing.image import Mask, Volume
+from client.quality.fingerprint import Fingerprint
+from shared_model.errors import SmrfedError
+from shared_model.grid import ModelGrid
+
+#: Part of every key: raise it with any change of what a prepared native voxel or record is.
+NATIVE_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class NativeScan:
+    """Everything that is kept of one scan.
+
+    Attributes:
+        record: what was found, or why nothing was.
+        volume: ``(D, H, W)`` float32 on the model grid; None with a defect.
+        brain: ``(D, H, W)`` the brain there.
+        fingerprint: for finding copies.
+        mosaic: PNG for the quality page.
+    """
+
+    record: ScanRecord
+    volume: Volume | None = None
+    brain: Mask | None = None
+    fingerprint: Fingerprint | None = None
+    mosaic: bytes | None = None
+
+
+class NativeStore:
+    """Volumes (float16, memory-mapped), masks, records and pictures below ``state_dir/prepared``.
+
+    A file's name is a digest of the scan's bytes and the recipe: a changed scan or plan never finds
+    an old volume, and no name says whose it is. The record is written last, so that a scan is
+    there whole or not at all; two processes may work at once.
+
+    Args:
+        state_dir: the site's state folder.
+        grid: the plan's grid.
+        recipe: everything besides the scan that decides the result; JSON values.
+    """
+
+    def __init__(self, state_dir: Path, grid: ModelGrid, recipe: Mapping[str, Any]) -> None:
+        self._folder = state_dir / "prepared"
+        self._grid = grid
+        grid_affine = grid.affine.tolist()
+        whole = {"native": NATIVE_VERSION, "grid": [grid.shape, grid_affine], **recipe}
+        self._recipe = json.dumps(whole, sort_keys=True)
+        self.files = FileIndex(self._folder / "files.json")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recipe."""
+        return hashlib.sha256(self._recipe.encode()).hexdigest()
+
+    def record(self, source_sha256: str) -> ScanRecord | None:
+        """What is known of a scan, or None where it was not prepared with this recipe."""
+        try:
+            return ScanRecord.model_validate_json(self._path(source_sha256, ".json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def volume(self, scan: Scan) -> Volume:
+        """``(D, H, W)`` float32 on the model grid.
+
+        Raises SMR-E286 when the scan was not prepared, or its volume is damaged.
+        """
+        source = self.files.sha256(scan.path)
+        kept = self._load(source, ".npy")
+        if kept is None or kept.shape != self._grid.shape or kept.dtype != np.float16:
+            raise self.unprepared(scan.path)
+        volume: Volume = kept.astype(np.float32)
+        return volume
+
+    def unprepared(self, path: Path) -> SmrfedError:
+        """SMR-E286 for a scan of the archive."""
+        return SmrfedError(
+            "SMR-E286",
+            "a scan that training needs is not prepared",
+            expected=f"its volume below {self._folder}",
+            found=f"none for the scan {self.files.sha256(path)[:12]}",
+            remedy="run smrfed-site prepare; it does only what is missing",
+        )
+
+    def brain(self, source_sha256: str) -> Mask | None:
+        """``(D, H, W)`` the brain on the grid, or None."""
+        bits = self._load(source_sha256, ".brain.npy")
+        if bits is None:
+            return None
+        count = int(np.prod(self._grid.shape))
+        mask: Mask = np.unpackbits(bits, count=count).reshape(self._grid.shape).astype(bool)
+        return mask
+
+    def fingerprint(self, source_sha256: str) -> Fingerprint | None:
+        """For :mod:`client.quality.duplicates`, or None."""
+        return self._load(source_sha256, ".print.npy")
+
+    def mosaic(self, source_sha256: str) -> bytes | None:
+        """PNG, or None."""
+        try:
+            return self._path(source_sha256, ".png").read_bytes()
+        except OSError:
+            return None
+
+    def is_whole(self, source_sha256: str) -> bool:
+        """Whether nothing has to be done for a scan."""
+        record = self.record(source_sha256)
+        if record is None:
+            return False
+        return not record.is_prepared or self._path(source_sha256, ".npy").exists()
+
+    def forget_failure(self, source_sha256: str) -> None:
+        """Drop the record of a scan that could not be prepared, so that it is tried again."""
+        record = self.record(source_sha256)
+        if record is not None and not record.is_prepared:
+            self._path(source_sha256, ".json").unlink(missing_ok=True)
+
+    def save(self, scan: NativeScan) -> None:
+        """Keep a scan. Raises SMR-E241 when it cannot be written."""
+        source = scan.record.source_sha256
+        try:
+            if scan.volume is not None:
+                self._write(source, ".npy", scan.volume.astype(np.float16))
+            if scan.brain is not None:
+                self._write(source, ".brain.npy", np.packbits(scan.brain))
+            if scan.fingerprint is not None:
+                self._write(source, ".print.npy", scan.fingerprint)
+            if scan.mosaic is not None:
+                write_durably(self._path(source, ".png"), scan.mosaic)
+            body = scan.record.model_dump_json(indent=1).encode()
+            write_durably(self._path(source, ".json"), body)
+        except OSError as error:
+            raise no_room(self._folder, error) from None
+
+    def _write(self, source: str, suffix: str, array: npt.NDArray[Any]) -> None:
+        body = io.BytesIO()
+        np.save(body, array, allow_pickle=False)
+        write_durably(self._path(source, suffix), body.getvalue())
+
+    def _load(self, source: str, suffix: str) -> npt.NDArray[Any] | None:
+        try:
+            array: npt.NDArray[Any] = np.load(
+                self._path(source, suffix), mmap_mode="r", allow_pickle=False
+            )
+        except (OSError, ValueError, EOFError):
+            return None
+        return array
+
+    def _path(self, source: str, suffix: str) -> Path:
+        key = hashlib.sha256(f"{source} {self._recipe}".encode()).hexdigest()
+        return self._folder / key[:2] / f"{key}{suffix}"
+
+
+def no_room(folder: Path, error: OSError) -> SmrfedError:
+    """SMR-E241 for a folder that cannot be written."""
+    return SmrfedError(
+        "SMR-E241",
+        f"cannot keep prepared scans below {folder}",
+        expected="a writable folder with 20 MB free per scan",
+        found=error.strerror or error,
+        remedy="free space or correct the folder's permissions, then start again: finished scans "
+        "are kept",
+    )

@@ -1,0 +1,1 @@
+"""Augmentation of training scans: effects of scanner and pose, deterministic per patient."""
