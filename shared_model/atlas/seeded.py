@@ -21,7 +21,7 @@ from scipy.ndimage import binary_fill_holes, distance_transform_edt
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.cache import load_arrays, store_arrays
 from shared_model.atlas.region_graph import region_adjacency
-from shared_model.atlas.tissue import TissueMaps, load_tissue_maps
+from shared_model.atlas.tissue import TissueMaps, load_tissue_maps, tissue_files_sha256
 from shared_model.grid import ModelGrid
 
 NAME = "smrfed-seeded"
@@ -75,6 +75,12 @@ def read_seeds() -> tuple[Seed, ...]:
         )
         for row in csv.DictReader(text.splitlines(), delimiter="\t")
     )
+
+
+def seeded_recipe() -> str:
+    """Digest of everything that :func:`seeded_atlas` is grown from, without growing it."""
+    parts = f"{_RULES}|{tissue_files_sha256()}|{GATES}|{read_seeds()}"
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.bids import load_dseg
-from shared_model.atlas.seeded import seeded_atlas
+from shared_model.atlas.seeded import seeded_atlas, seeded_recipe
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.plan import AtlasSection
@@ -30,6 +31,19 @@ def load_atlas(section: AtlasSection, grid: ModelGrid) -> Atlas:
         atlas = load_dseg(*_files(section.name), section.name)
     atlas.require(section.sha256)
     return atlas.resampled(grid)
+
+
+def atlas_source(section: AtlasSection) -> str:
+    """Digest of what the plan's atlas is read or grown from: another one, another atlas.
+
+    Unlike ``Atlas.sha256`` it needs no voxel. Raises SMR-E627 (not found).
+    """
+    if section.name == DEFAULT_ATLAS:
+        return seeded_recipe()
+    digest = hashlib.sha256()
+    for path in _files(section.name):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _files(name: str) -> tuple[Path, Path]:

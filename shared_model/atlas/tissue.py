@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -46,22 +47,48 @@ def load_tissue_maps() -> TissueMaps:
     digest = hashlib.sha256()
     images: dict[str, npt.NDArray[np.uint8]] = {}
     affine = np.eye(4)
-    folder = files("nilearn") / "datasets" / "data"
-    for kind in _KINDS:
-        path = folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
+    for kind, path in _paths().items():
         try:
             image = nibabel.load(str(path))
         except (OSError, ImageFileError) as error:
-            raise SmrfedError(
-                "SMR-E623",
-                "The installed nilearn has no MNI152 template of the expected name.",
-                found=str(error),
-                expected=path.name,
-                remedy="Install a nilearn between 0.11 and 0.13 (pip install 'nilearn>=0.11').",
-            ) from error
+            raise _absent(path, error) from error
         images[kind] = np.asanyarray(image.dataobj).astype(np.uint8)
         affine = np.asarray(image.affine, dtype=np.float64)
         digest.update(images[kind].tobytes())
     for voxels in images.values():
         voxels.flags.writeable = False
     return TissueMaps(images["t1"], images["gm"], images["wm"], affine, digest.hexdigest())
+
+
+@cache
+def tissue_files_sha256() -> str:
+    """Digest of the three files' bytes: says which template it is without reading a voxel.
+
+    Raises:
+        SmrfedError: SMR-E623 as :func:`load_tissue_maps`.
+    """
+    digest = hashlib.sha256()
+    for path in _paths().values():
+        try:
+            digest.update(path.read_bytes())
+        except OSError as error:
+            raise _absent(path, error) from error
+    return digest.hexdigest()
+
+
+def _paths() -> dict[str, Path]:
+    """The files by kind; nilearn itself, which takes a second to import, is not."""
+    spec = find_spec("nilearn")
+    places = spec.submodule_search_locations if spec else None
+    folder = Path(places[0] if places else "nilearn") / "datasets" / "data"
+    return {k: folder / f"mni_icbm152_{k}_tal_nlin_sym_09a_converted.nii.gz" for k in _KINDS}
+
+
+def _absent(path: Path, error: Exception) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E623",
+        "The installed nilearn has no MNI152 template of the expected name.",
+        found=str(error),
+        expected=path.name,
+        remedy="Install a nilearn between 0.11 and 0.13 (pip install 'nilearn>=0.11').",
+    )

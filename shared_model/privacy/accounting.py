@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import dp_accounting
-from dp_accounting import pld, rdp
-
 from shared_model.errors import SmrfedError
 
 # Pessimistic discretisation: epsilon is never below the truth; 1e-4 agrees with PRV to 0.01.
@@ -50,6 +47,10 @@ def _epsilon(uses: tuple[tuple[float, float, int], ...], delta: float) -> float:
         return 0.0
     if any(noise <= 0 for noise, _, _ in uses):
         return math.inf
+    # It takes most of a second to import, and few commands compute an epsilon.
+    import dp_accounting
+    from dp_accounting import pld
+
     accountant = pld.PLDAccountant(value_discretization_interval=_DISCRETISATION)
     for noise, rate, steps in uses:
         gaussian = dp_accounting.GaussianDpEvent(noise)
@@ -86,6 +87,9 @@ def calibrate_noise(target_epsilon: float, delta: float, sampling_rate: float, s
 
 
 def _renyi_epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
+    import dp_accounting
+    from dp_accounting import rdp
+
     # Integer orders only: the fractional series does not converge at high sampling rates.
     orders = [*range(2, 65), 80, 96, 128, 192, 256, 512]
     accountant = rdp.RdpAccountant(orders)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shared_model.layers.site_norm import SiteAdaptiveGroupNorm, SiteNorm
+from shared_model.smrnet.lone_conv import convolve
 
 SCALES = 3
 
@@ -29,7 +30,7 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, D, H, W)`` to ``(B, outputs, ceil(D/stride), ...)``."""
-        return functional.silu(self.norm(self.conv(x)))
+        return functional.silu(self.norm(convolve(self.conv, x)))
 
 
 class Stage(nn.Module):
