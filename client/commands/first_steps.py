@@ -198,14 +198,22 @@ def _disk(site: SiteConfig, plan: FederationPlan | None) -> str:
 
 
 def _archive(site: SiteConfig, plan: FederationPlan | None) -> str:
-    from client.archive.bids import read_bids_archive
+    from client.archive.bids import read_bids_archive, survey_bids_archive
 
+    if site.dicom is not None and not site.dataset.exists():
+        return "DICOM files that were not taken in yet: smrfed-site prepare"
     labels = plan.task.labels if plan is not None else site.label_names
-    patients = read_bids_archive(site.archive, site.label_mapping, labels)
+    left_out = ""
+    if plan is None or plan.input.preparation.source == "mni152":
+        patients = read_bids_archive(site.dataset, site.label_mapping, labels)
+    else:
+        survey = survey_bids_archive(site.dataset, site.label_mapping, labels)
+        patients = survey.patients
+        left_out = f"; {len(survey.exclusions)} excluded, see smrfed-site prepare"
     counts = Counter(labels[patient.label] for patient in patients)
     shown = ", ".join(f"{label} {counts[label]}" for label in labels)
     scans = sum(len(patient.scans) for patient in patients)
-    return f"{len(patients)} patients, {scans} scans ({shown}); shown here only"
+    return f"{len(patients)} patients, {scans} scans ({shown}){left_out}; shown here only"
 
 
 def _device(site: SiteConfig) -> str:

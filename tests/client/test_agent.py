@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from small_site import small_atlas, small_plan
 
 from client.agent import agent as agent_module
-from client.agent import site_data
 from client.agent.agent import SiteAgent
 from client.agent.service import serve
 from client.agent.stub import AgentClient
 from client.egress.receipts import Receipts
+from client.prepared import scan_source
 from client.privacy.ledger import Ledger
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
@@ -191,7 +191,7 @@ def test_what_is_not_the_coordinators_word_to_this_site_is_refused_without_a_tra
     def never(*_: object) -> None:
         raise AssertionError("a refused instruction reached the archive")
 
-    monkeypatch.setattr(site_data, "read_bids_archive", never)
+    monkeypatch.setattr(scan_source, "read_bids_archive", never)
     before = everything_below(hospital.folder)
     for name, (message, code) in forgeries(hospital, initial(hospital.plan)).items():
         with pytest.raises(SmrfedError) as caught:
@@ -222,7 +222,7 @@ def test_a_failure_before_training_costs_nothing_and_can_be_repeated(
 
     instruction = hospital.instruction(initial(hospital.plan))
     with monkeypatch.context() as patch:
-        patch.setattr(site_data, "read_bids_archive", unreadable)
+        patch.setattr(scan_source, "read_bids_archive", unreadable)
         with pytest.raises(SmrfedError, match="SMR-E410"):
             agent.handle(instruction)
     assert ledger_states(hospital) == []
@@ -288,7 +288,7 @@ def test_a_failure_over_the_socket_says_a_number_and_nothing_else(
     def unreadable(*_: object) -> None:
         raise SmrfedError("SMR-E212", "sub-07 of 12", found=str(archive), remedy="none")
 
-    monkeypatch.setattr(site_data, "read_bids_archive", unreadable)
+    monkeypatch.setattr(scan_source, "read_bids_archive", unreadable)
     arrays = initial(hospital.plan)
     service = serve(agent, hospital.config.socket)
     try:
