@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -105,13 +106,15 @@ def recorded_run(
 
 
 def main() -> None:
-    """Entry point: numbered errors on stderr with exit code 1, Ctrl-C with 130."""
+    """Entry point: numbered errors on stderr with exit code 1, Ctrl-C and SIGTERM with 130."""
     if _MARK not in os.environ:
         # The C library reads its settings when a process starts, so start once more with them.
         environment = {**_ENVIRONMENT, **os.environ, _MARK: "1"}
         os.execve(
             sys.executable, [sys.executable, "-m", "simulations.cli", *sys.argv[1:]], environment
         )
+    # A batch system's stop ends worker processes as Ctrl-C does, instead of leaving them idle.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name="smrfed-sim")
     except SmrfedError as error:

@@ -37,19 +37,20 @@ from scipy.spatial.transform import Rotation
 from client.archive.nifti import read_volume
 from client.archive.problems import Defect
 from client.preprocessing.affine_search import AffineSearch
+from client.preprocessing.agreement import agreement
 from client.preprocessing.bias_field import CorrectBiasField
 from client.preprocessing.brain_extraction import ExtractBrain, deepbet_mask, stripped_foreground
 from client.preprocessing.image import Affine, Image, Mask, Volume, Work
 from client.preprocessing.mattes import search_mattes
 from client.preprocessing.region_volumes import region_volumes
-from client.preprocessing.registration import RegisterToMNI, agreement
+from client.preprocessing.registration import RegisterToMNI
 from client.preprocessing.reorient import Reorient
 from client.preprocessing.resample_step import Resample
 from client.preprocessing.template import mni_template
 from shared_model.atlas.seeded import seeded_atlas
 from shared_model.grid import ModelGrid
 from simulations.benchmarks.machine import Machine
-from simulations.benchmarks.synthetic_head import brain_of, embedded, read_labels, rendered
+from simulations.benchmarks.synthetic_head import OUTSIDE, brain_of, embedded, read_labels, rendered
 
 _SEED = 20261121
 _LEVELS_MM = (8.0, 4.0, 2.0)
@@ -246,7 +247,11 @@ def measure_rendered(labels_path: Path) -> Measured:
     out.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     out.findings = dict(work.findings)
     assert work.brain is not None
-    out.mask_dice = {"rendered": _dice(work.brain, brain_of(labels))}
+    inside_skull = (labels > 0) & (labels < OUTSIDE)
+    out.mask_dice = {
+        "without outer fluid": _dice(work.brain, brain_of(labels)),
+        "all inside the skull": _dice(work.brain, inside_skull),
+    }
     white = np.isin(labels, (2, 7, 16, 28, 41, 46, 60, 85)).sum()
     fluid = (brain_of(labels) & np.isin(labels, (4, 5, 14, 15, 24, 43, 44, 0))).sum()
     truth = float(brain_of(labels).sum() - white - fluid), float(white), float(fluid)

@@ -20,7 +20,8 @@ from client.preprocessing.image import Image, Mask, Volume
 _FLUID = (4, 5, 14, 15, 24, 43, 44)
 _WHITE = (2, 7, 16, 28, 41, 46, 60, 85)
 _FLUID_AROUND = 24
-_OUTSIDE = 500
+#: Labels from here on are outside the skull's inner side.
+OUTSIDE = 500
 # T1-like greys, white matter 1. Beyond the brain: what is in no list is soft tissue.
 _GREY, _DARK, _SOFT = 0.68, 0.22, 0.75
 _BONE = (511, 515)
@@ -37,7 +38,7 @@ def read_labels(path: Path) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float
 
 def brain_of(labels: npt.NDArray[np.int16]) -> Mask:
     """Grey and white matter and ventricles, with the fluid in narrow sulci, without holes."""
-    tissue = (labels > 0) & (labels < _OUTSIDE) & (labels != _FLUID_AROUND)
+    tissue = (labels > 0) & (labels < OUTSIDE) & (labels != _FLUID_AROUND)
     padded = np.pad(tissue, 8)
     closed = binary_closing(padded, iterations=3)[8:-8, 8:-8, 8:-8]
     mask: Mask = binary_fill_holes(closed)
@@ -51,7 +52,7 @@ def rendered(labels: npt.NDArray[np.int16], seed: int) -> Volume:
     greys[labels > 0] = _GREY
     greys[np.isin(labels, _FLUID)] = _DARK
     greys[np.isin(labels, _WHITE)] = 1
-    greys[labels >= _OUTSIDE] = _SOFT
+    greys[labels >= OUTSIDE] = _SOFT
     greys[np.isin(labels, _BONE)] = _BONE_GREY
     greys = gaussian_filter(greys, 0.5)
     coarse = gaussian_filter(rng.standard_normal(tuple(s // 8 for s in labels.shape)), 6)
@@ -71,7 +72,7 @@ def embedded(image: Image, brain: Mask, labels_path: Path, seed: int) -> Image:
     """
     labels, affine = read_labels(labels_path)
     head = rendered(labels, seed)
-    hull = (labels > 0) & (labels < _OUTSIDE)
+    hull = (labels > 0) & (labels < OUTSIDE)
     found = AffineSearch(head, brain_of(labels), affine)
     real = AffineSearch(image.voxels, brain, image.affine)
     levels = (8.0, 4.0)

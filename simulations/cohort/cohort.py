@@ -141,21 +141,19 @@ def _run(
             tell(done, len(subjects))
         return
     # Spawned, not forked: the caller may hold threads (torch, gRPC).
-    with (
-        _single_threaded(),
-        ProcessPoolExecutor(
+    with _single_threaded():
+        pool = ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-        ) as pool,
-    ):
-        futures = [pool.submit(work, subject) for subject in waiting]
+        )
         try:
+            futures = [pool.submit(work, subject) for subject in waiting]
             for future in as_completed(futures):
                 future.result()
                 done += 1
                 tell(done, len(subjects))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            # Not a with block: its exit would forget that the rest is cancelled.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager
