@@ -15,8 +15,10 @@ from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import PatientGradients
 
-# Opacus clips to a bound this much (relative) below C, so that rounding never exceeds C.
-CLIPPING_MARGIN = 1e-9
+# Opacus clips to a bound this much (relative) below C, so that rounding never exceeds C: neither
+# that of the sum in float64, nor what one patient more does to the float32 gradients of the others,
+# which come from the same products and may be added up in another order (measured: 1e-8 of C each).
+CLIPPING_MARGIN = 1e-4
 # The noised sum is rounded to a grid of about sigma * C / 1024: the low-order bits, which would
 # tell floating-point sums apart, are gone (Mironov 2012; "interval refining", Haney et al. 2022).
 _GRID_BITS = 10

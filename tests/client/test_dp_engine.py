@@ -188,13 +188,14 @@ def test_no_gradient_of_any_size_gets_past_the_clip(
         assert norm == pytest.approx(float(row.norm()), rel=1e-12)
     # Opacus adds 1e-6 to the norm: the clip is tight where the norm is well above that.
     elif float(row.norm()) > max(clip, 1.0):
-        assert norm >= clip * (1 - 2e-6)
+        assert norm >= clip * (1 - CLIPPING_MARGIN - 2e-6)
 
 
 @pytest.mark.parametrize("clip", [1e-3, 0.1, 10.0])
 def test_removing_a_patient_moves_the_clipped_sum_by_at_most_c(clip: float) -> None:
     site_model = small_model(small_plan())
-    assert largest_move(site_model, token_patients(site_model, 5), clip) <= 1 + 1e-5
+    # Not a bit more, though the others are computed in a batch of another size.
+    assert largest_move(site_model, token_patients(site_model, 5), clip) <= 1
 
 
 def later_round_difference(
@@ -442,7 +443,7 @@ def test_the_self_test_refuses_models_that_couple_patients(broken: type[nn.Modul
 def test_the_self_test_passes_smrnet_and_the_clip_is_tight(encoder: str) -> None:
     site_model = small_model(small_plan(encoder=encoder))
     worst = sensitivity_self_test(site_model, synthetic_inputs(site_model, 2))
-    assert 0.99 < worst <= 1 + 1e-5
+    assert 0.99 < worst <= 1
 
 
 def test_the_secure_stream_cannot_be_copied() -> None:
