@@ -59,8 +59,12 @@ def _results(
         yield from map(read_headers, chunks)
         return
     # Not forked: the calling process may have threads of torch.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
         yield from pool.map(read_headers, chunks)
+    finally:
+        # Stopped in the middle, a with block would read all the rest first.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def read_headers(files: Sequence[tuple[Path, int]]) -> list[DicomFile | str]:
