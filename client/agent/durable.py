@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 TEMPORARY = ".part"
@@ -31,6 +32,26 @@ def write_durably(path: Path, *parts: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def write_if_changed(path: Path, content: bytes) -> None:
+    """:func:`write_durably`, unless the file holds exactly that already. Raises OSError."""
+    try:
+        if path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+    except OSError:
+        pass
+    write_durably(path, content)
+
+
+def sweep(folder: Path, older_than_s: float = 3600.0) -> None:
+    """Remove temporary files that a crash left below ``folder``; young ones may be in use."""
+    for left in folder.rglob(f".*{TEMPORARY}"):
+        try:
+            if time.time() - left.stat().st_mtime > older_than_s:
+                left.unlink(missing_ok=True)
+        except OSError:
+            continue
 
 
 def make_private_folder(folder: Path) -> None:

@@ -6,10 +6,11 @@ import json
 import logging
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from client.archive.content import files_of_several_patients
+from client.archive.content import file_sha256, files_of_several_patients
 from client.archive.labels import MISSING, USUAL_COLUMNS, LabelMapping, normalise
 from client.archive.nifti import check_header
 from client.archive.patients import Patient, Scan
@@ -50,7 +51,10 @@ class ArchiveSurvey:
 
 
 def survey_bids_archive(
-    root: Path, labels: LabelMapping, plan_labels: tuple[str, ...]
+    root: Path,
+    labels: LabelMapping,
+    plan_labels: tuple[str, ...],
+    digest: Callable[[Path], str] = file_sha256,
 ) -> ArchiveSurvey:
     """What of a BIDS raw dataset can be used; every defect is listed, and the rest is read.
 
@@ -64,13 +68,14 @@ def survey_bids_archive(
         labels: the hospital's words for the plan's labels, and how its tables are read.
         plan_labels: class names in logit order; none: diagnoses are not looked at, and every scan
             has the label ``UNLABELLED``, which nothing can be trained on.
+        digest: SHA-256 of a file; may remember files from earlier.
 
     Raises:
         SmrfedError: what makes the whole archive unusable: SMR-E203, E204, E205, E211 or E222 for
             its description and participants.tsv, E216 when no scan is left (or the number of what
             took them all), E217 when all have one label, E219.
     """
-    survey, reader = _survey(root, labels, plan_labels)
+    survey, reader = _survey(root, labels, plan_labels, digest)
     if not survey.patients and survey.exclusions:
         reader.problems.raise_any()
     _check_enough(survey, reader, plan_labels)
@@ -92,12 +97,15 @@ def read_bids_archive(
 
 
 def _survey(
-    root: Path, labels: LabelMapping, plan_labels: tuple[str, ...]
+    root: Path,
+    labels: LabelMapping,
+    plan_labels: tuple[str, ...],
+    digest: Callable[[Path], str] = file_sha256,
 ) -> tuple[ArchiveSurvey, _Reader]:
     indices = labels.indices(plan_labels) if plan_labels else None
     root = root.resolve()
     _check_description(root)
-    reader = _Reader(root, labels, indices)
+    reader = _Reader(root, labels, indices, digest)
     patients = reader.read()
     survey = ArchiveSurvey(
         patients, reader.problems.exclusions, reader.without_image, reader.without_label
@@ -144,7 +152,11 @@ class _Reader:
     """One pass over an archive; what is wrong is collected, and the rest is read."""
 
     def __init__(
-        self, root: Path, labels: LabelMapping, indices: dict[str, int | None] | None
+        self,
+        root: Path,
+        labels: LabelMapping,
+        indices: dict[str, int | None] | None,
+        digest: Callable[[Path], str],
     ) -> None:
         self.root = root
         self.problems = Problems()
@@ -154,6 +166,7 @@ class _Reader:
         self.without_label = 0
         self._labels = labels
         self._indices = indices
+        self._digest = digest
         self._participants = root / "participants.tsv"
 
     def read(self) -> tuple[Patient, ...]:
@@ -317,7 +330,7 @@ class _Reader:
     def _without_copies(self, patients: list[Patient]) -> tuple[Patient, ...]:
         """Nobody can know whose an image is that lies under several people: all copies go."""
         copies: set[Path] = set()
-        for group in files_of_several_patients(patients):
+        for group in files_of_several_patients(patients, self._digest):
             together = " = ".join(str(path) for _, path in group)
             for subject, path in group:
                 copies.add(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -23,17 +24,21 @@ from client.commands.display import (
 )
 from client.commands.serving import PlanDigest, log_to, start_with_settings
 from client.config import SiteConfig
+from client.prepared.no_room import no_room
 from shared_model.errors import SmrfedError
 from shared_model.plan import AtlasSection, FederationPlan, InputSection
 from shared_model.preparation import Preparation
 
 if TYPE_CHECKING:
     from client.intake.report import IntakeReport
-    from client.prepared.assessment import Assessment
+    from client.prepared.assessment import AssessedScan, Assessment
     from client.prepared.native_site import NativeSite
+    from client.quality.admission import Use
 
 #: The exit code when everything else is prepared but something was excluded.
 EXCLUDED = 3
+_SHORTEST_NAME = 6
+_RESULTS = ("pass", "review", "fail")
 
 Workers = Annotated[
     int | None,
@@ -67,15 +72,16 @@ def prepare(
     aligned = agreed is not None and agreed.input.preparation.source == "mni152"
     if aligned:
         start_with_settings(site.threads)
-    log_to(StateFolder(site.state_dir).log)
+    try:
+        log_to(StateFolder(site.state_dir).log)
+    except OSError as error:
+        raise no_room(site.state_dir, error) from None
     if agreed is not None and aligned:
         _prepare_aligned(site, agreed)
         return
     intake = None if site.dicom is None else _take_in(site)
     native = native_site(site, agreed)
-    if again:
-        native.forget_failures()
-    assessment = _prepare_native(native, agreed, workers)
+    assessment = _prepare_native(native, agreed, workers, again)
     _tell(site, native, assessment, intake, as_json)
     left_out = any(scan.refusal(native.input.quality) for scan in assessment.scans)
     if assessment.exclusions or left_out or (intake is not None and intake.exclusions):
@@ -97,15 +103,17 @@ def review(
 
     native = native_site(site, _plan(site, plan))
     named = [s for s in native.assessment().scans if s.record.source_sha256.startswith(scan)]
-    if len(named) != 1 or len(scan) < 6:
+    # One image that lies in two sessions is one scan; the decision is about its worse verdict.
+    count = len({s.record.source_sha256 for s in named})
+    if count != 1 or len(scan) < _SHORTEST_NAME:
         raise SmrfedError(
             "SMR-E287",
             f"{scan!r} does not name one scan",
             expected="six or more first digits of a scan's name on the quality page",
-            found=f"{len(named)} scans that begin with it",
+            found=f"{count} scans that begin with it",
             remedy="copy the scan's name from the quality page",
         )
-    (found,) = named
+    found = max(named, key=lambda s: _RESULTS.index(s.verdict.result))
     override = Overrides(site.state_dir).record(
         found.record.source_sha256,
         decision,
@@ -117,8 +125,14 @@ def review(
         "scan": f"{found.patient.id} {found.scan.session} {override.source_sha256[:12]}",
         "verdict": found.verdict.result,
         "decision": f"{decision} by {override.who}: {override.why}",
+        "training": _taken(replace(found, override=override), native.input.quality),
     }
     print_json(facts) if as_json else print_facts(facts)
+
+
+def _taken(scan: AssessedScan, use: Use) -> str:
+    refused = scan.refusal(use)
+    return "takes it" if refused is None else f"does not take it: {refused.code}, {refused.what}"
 
 
 def native_site(site: SiteConfig, plan: FederationPlan | None) -> NativeSite:
@@ -171,7 +185,7 @@ def _take_in(site: SiteConfig) -> IntakeReport:
 
 
 def _prepare_native(
-    native: NativeSite, plan: FederationPlan | None, workers: int | None
+    native: NativeSite, plan: FederationPlan | None, workers: int | None, again: bool
 ) -> Assessment:
     from client.prepared.native_run import default_workers
 
@@ -182,6 +196,7 @@ def _prepare_native(
             workers or default_workers(),
             lambda done, total: bar.update(task, completed=done, total=total),
             provenance,
+            again=again,
         )
 
 

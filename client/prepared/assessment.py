@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from client.archive.patients import Patient, Scan
-from client.archive.problems import Exclusion
+from client.archive.problems import Defect, Exclusion
+from client.prepared.between_scans import Compared, reasons_between
 from client.prepared.native_store import NativeStore
 from client.prepared.record import ScanRecord
 from client.quality.admission import Refusal, Use, refusal
-from client.quality.duplicates import KnownScan, duplicate_reasons
-from client.quality.flips import flip_reasons
 from client.quality.limits import QualityLimits
 from client.quality.outliers import judge_site
 from client.quality.overrides import Override
-from client.quality.verdict import Reason, Verdict
+from client.quality.verdict import Verdict
 from shared_model.errors import SmrfedError
 
 
@@ -65,14 +64,21 @@ def assess(
 ) -> Assessment:
     """Judge what was prepared, each scan by itself and among the others.
 
-    Raises SMR-E286 when a scan was not prepared.
+    Raises SMR-E286 when a scan was not prepared, or what was kept of one is damaged.
     """
     found: list[tuple[Patient, Scan, ScanRecord]] = []
     exclusions = []
     unprepared = 0
     for patient in patients:
         for scan in patient.scans:
-            record = store.record(store.files.sha256(scan.path))
+            try:
+                record = store.record(store.files.sha256(scan.path))
+            except Defect as unreadable:
+                # The header could be read, the rest cannot.
+                exclusions.append(
+                    Exclusion(unreadable.kind, unreadable.case, patient.id, scan.session, scan.path)
+                )
+                continue
             if record is None:
                 unprepared += 1
             elif record.defect is not None:
@@ -91,7 +97,11 @@ def assess(
             remedy="run smrfed-site prepare; it does only what is missing",
         )
     keys = [f"{patient.id} {scan.session}" for patient, scan, _ in found]
-    more = _among_others(store, found, keys, limits)
+    compared = [
+        Compared(key, patient.id, scan.session, record)
+        for key, (patient, scan, record) in zip(keys, found, strict=True)
+    ]
+    more = reasons_between(store, compared, limits)
     measures = {key: r.measures for key, (_, _, r) in zip(keys, found, strict=True) if r.measures}
     verdicts = judge_site(measures, limits, more)
     return Assessment(
@@ -101,18 +111,3 @@ def assess(
         ),
         tuple(exclusions),
     )
-
-
-def _among_others(
-    store: NativeStore,
-    found: Sequence[tuple[Patient, Scan, ScanRecord]],
-    keys: Sequence[str],
-    limits: QualityLimits,
-) -> dict[str, Iterable[Reason]]:
-    known = []
-    for key, (patient, scan, record) in zip(keys, found, strict=True):
-        print_ = store.fingerprint(record.source_sha256)
-        if print_ is not None and record.voxels_sha256 is not None:
-            known.append(KnownScan(key, patient.id, scan.session, record.voxels_sha256, print_))
-    copies, flips = duplicate_reasons(known, limits), flip_reasons(known, limits)
-    return {key: (*copies.get(key, ()), *flips.get(key, ())) for key in keys}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from client.archive.problems import Defect, Problem
-from client.prepared.native_scan import NativeRecipe, prepare_native_scan
-from client.prepared.native_store import NativeScan, no_room
+from client.prepared.native_recipe import NativeRecipe
+from client.prepared.native_store import NativeScan
+from client.prepared.no_room import no_room
 from client.prepared.record import ScanDefect, ScanRecord
 
 _log = logging.getLogger(__name__)
@@ -20,12 +22,23 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 #: Memory that one process may need at its peak, bytes.
 BYTES_PER_WORKER = 3 << 30
+_MEMORY = Path("/proc/meminfo")
 
 
 def default_workers() -> int:
     """Processes at once: one per core, as far as memory goes (3 GiB each)."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return max(1, min(len(os.sched_getaffinity(0)), memory // BYTES_PER_WORKER))
+    return max(1, min(len(os.sched_getaffinity(0)), _available_bytes() // BYTES_PER_WORKER))
+
+
+def _available_bytes() -> int:
+    """What may be used; the kernel's own figure counts file caches, which it gives back."""
+    try:
+        for line in _MEMORY.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except (OSError, ValueError, IndexError):
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def prepare_missing(
@@ -34,8 +47,8 @@ def prepare_missing(
     """Prepare the scans that are not there yet; returns how many that were.
 
     Every finished scan is on the disk: a run that is stopped, killed or loses its power goes on
-    where it was. A scan whose process dies (most likely for want of memory) is tried once more
-    alone, and recorded as SMR-E247 if it dies again.
+    where it was. A scan whose process dies, or runs out of memory, is tried once more alone, and
+    recorded as SMR-E247 if it happens again. A file that cannot be read is left to the assessment.
 
     Raises SMR-E241 when there is no room for results.
     """
@@ -43,17 +56,21 @@ def prepare_missing(
     count, done = len(missing), len(paths) - len(missing)
     progress(done, len(paths))
 
-    def tell(_record: ScanRecord) -> None:
+    def tell() -> None:
         nonlocal done
         done += 1
         progress(done, len(paths))
 
+    while missing:
+        suspects, missing = _in_parallel(recipe, missing, min(workers, len(missing)), tell)
+        for path in suspects:
+            if _in_parallel(recipe, [path], 1, tell)[0]:
+                _record_death(recipe, path)
+                tell()
+    if count:
+        # What was just written is read once more here, and not at every later start.
+        _missing(recipe, paths)
     try:
-        while missing:
-            suspects, missing = _in_parallel(recipe, missing, workers, tell)
-            for path in suspects:
-                if _in_parallel(recipe, [path], 1, tell)[0]:
-                    tell(_record_death(recipe, path))
         recipe.store.files.save()
     except OSError as error:
         raise no_room(recipe.state_dir / "prepared", error) from None
@@ -66,7 +83,6 @@ def _missing(recipe: NativeRecipe, paths: Sequence[Path]) -> list[Path]:
         try:
             source = recipe.store.files.sha256(path)
         except Defect:
-            out.append(path)
             continue
         # Two files of the same bytes are one scan.
         if source not in seen and not recipe.store.is_whole(source):
@@ -76,43 +92,72 @@ def _missing(recipe: NativeRecipe, paths: Sequence[Path]) -> list[Path]:
 
 
 def _in_parallel(
-    recipe: NativeRecipe, paths: Sequence[Path], workers: int, tell: Callable[[ScanRecord], None]
+    recipe: NativeRecipe, paths: Sequence[Path], workers: int, tell: Callable[[], None]
 ) -> tuple[list[Path], list[Path]]:
     """Prepare scans. Returns those in work when a process died, and those that were not begun."""
     # Not fork: torch's threads do not survive it.
     context = multiprocessing.get_context("spawn")
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     waiting = list(reversed(paths))
-    running: dict[Future[ScanRecord], Path] = {}
-    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(threads,))
+    running: dict[Future[None], Path] = {}
+    starved: list[Path] = []
+    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(recipe, threads))
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                path = waiting.pop()
-                running[pool.submit(prepare_native_scan, recipe, path)] = path
+                # A broken pool takes nothing: then the scan stays among those that wait.
+                future = pool.submit(_prepare, waiting[-1])
+                running[future] = waiting.pop()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                tell(future.result())
+                try:
+                    future.result()
+                    tell()
+                except MemoryError:
+                    starved.append(running[future])
                 del running[future]
     except BrokenProcessPool:
         _log.warning("a process that prepares scans died; its scans are tried again alone")
-        return list(running.values()), list(reversed(waiting))
+        return [*starved, *running.values()], list(reversed(waiting))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return [], []
+    return starved, []
 
 
-def _start(threads: int) -> None:
+#: What a process of the pool prepares by; an atlas is loaded once per process, not once per scan.
+_recipe: NativeRecipe | None = None
+
+
+def _start(recipe: NativeRecipe, threads: int) -> None:
+    global _recipe
+    _recipe = recipe
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(threads)
 
 
-def _record_death(recipe: NativeRecipe, path: Path) -> ScanRecord:
+def _end_with_parent() -> None:
+    """A killed parent cannot end its processes; they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _prepare(path: Path) -> None:
+    from client.prepared.native_scan import prepare_native_scan
+
+    assert _recipe is not None
+    prepare_native_scan(_recipe, path)
+
+
+def _record_death(recipe: NativeRecipe, path: Path) -> None:
     needed = f"{BYTES_PER_WORKER >> 30} GiB"
     defect = Defect(Problem.PROCESS_DIED, f"the process ended without a word; {needed} are needed")
-    record = ScanRecord(
-        source_sha256=recipe.store.files.sha256(path), defect=ScanDefect.of(defect, str(path))
-    )
-    recipe.store.save(NativeScan(record))
-    return record
+    try:
+        source = recipe.store.files.sha256(path)
+    except Defect:
+        return
+    told = ScanDefect.of(defect, str(path))
+    recipe.store.save(NativeScan(ScanRecord(source_sha256=source, defect=told)))

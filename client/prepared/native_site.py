@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 
+from client.agent.durable import sweep
 from client.agent.state import StateFolder
 from client.archive.bids import ArchiveSurvey, survey_bids_archive
-from client.archive.problems import Exclusion
+from client.archive.problems import Defect, Exclusion
 from client.config import SiteConfig
 from client.prepared.assessment import AssessedScan, Assessment, assess
 from client.prepared.derivatives import write_derivatives
+from client.prepared.native_recipe import NativeRecipe
 from client.prepared.native_run import Progress, prepare_missing
-from client.prepared.native_scan import NativeRecipe
-from client.prepared.native_store import no_room
+from client.prepared.no_room import no_room
 from client.prepared.site_tables import write_tables
 from client.quality.limits import QualityLimits
 from client.quality.overrides import Overrides
@@ -37,61 +41,92 @@ class NativeSite:
     atlas: AtlasSection
     labels: tuple[str, ...]
 
+    @cached_property
     def recipe(self) -> NativeRecipe:
-        """What the plan asks for."""
+        """What the plan asks for, and where it is kept."""
         return NativeRecipe(self.input, self.atlas, self.config.state_dir)
 
-    def prepare(self, workers: int, progress: Progress, provenance: dict[str, str]) -> Assessment:
+    def prepare(
+        self, workers: int, progress: Progress, provenance: dict[str, str], *, again: bool = False
+    ) -> Assessment:
         """Prepare what is missing, judge everything, and write derivatives, tables and page.
 
-        Raises what makes the whole archive unusable (SMR-E203 to E222), and SMR-E241.
+        With ``again``, scans that failed before are tried again. Raises what makes the whole
+        archive unusable (SMR-E203 to E222), and SMR-E241.
         """
+        for folder in (self.recipe.store.folder, self.derivatives):
+            sweep(folder)
         survey = self._survey()
-        recipe = self.recipe()
+        left_out = tuple(map(self._without_place, survey.exclusions))
+        if again:
+            self._forget_failures(survey)
         paths = [scan.path for patient in survey.patients for scan in patient.scans]
-        prepare_missing(recipe, paths, workers, progress)
-        assessment = self._assess(recipe, survey)
-        whole = Assessment(assessment.scans, (*survey.exclusions, *assessment.exclusions))
-        self._write(recipe, whole, provenance)
+        prepare_missing(self.recipe, paths, workers, progress)
+        assessment = self._assess(survey)
+        late = tuple(map(self._without_place, assessment.exclusions))
+        whole = Assessment(assessment.scans, (*left_out, *late))
+        self._write(whole, provenance)
         return whole
-
-    def forget_failures(self) -> None:
-        """Let the next :meth:`prepare` try scans again that failed before."""
-        store = self.recipe().store
-        for patient in self._survey().patients:
-            for scan in patient.scans:
-                store.forget_failure(store.files.sha256(scan.path))
 
     def assessment(self) -> Assessment:
         """What was prepared, as of now. Raises SMR-E286 when something is missing."""
-        survey = self._survey()
-        return self._assess(self.recipe(), survey)
+        return self._assess(self._survey())
+
+    @property
+    def derivatives(self) -> Path:
+        """Where derivatives, tables and the page are written."""
+        return StateFolder(self.config.state_dir).derivatives
+
+    def _forget_failures(self, survey: ArchiveSurvey) -> None:
+        store = self.recipe.store
+        for patient in survey.patients:
+            for scan in patient.scans:
+                try:
+                    store.forget_failure(store.files.sha256(scan.path))
+                except Defect:
+                    # A file that cannot be read has no record either.
+                    continue
 
     def _survey(self) -> ArchiveSurvey:
-        return survey_bids_archive(self.config.dataset, self.config.label_mapping, self.labels)
+        digest = self.recipe.store.files.sha256
+        return survey_bids_archive(
+            self.config.dataset, self.config.label_mapping, self.labels, digest
+        )
 
-    def _write(
-        self, recipe: NativeRecipe, assessment: Assessment, provenance: dict[str, str]
-    ) -> None:
-        folder = StateFolder(self.config.state_dir).derivatives
-        use = self.input.quality
+    def _without_place(self, exclusion: Exclusion) -> Exclusion:
+        """The same without where the archive lies: its folders may be named after people."""
+        case = exclusion.case
+        if exclusion.path is not None:
+            case = case.removeprefix(str(exclusion.path)).removeprefix(": ")
+        for root in (self.config.dataset, self.config.archive):
+            for place in (str(root.resolve()), str(root)):
+                case = case.replace(f"{place}/", "").replace(place, "the archive")
+        return replace(exclusion, case=case, path=None)
+
+    def _write(self, assessment: Assessment, provenance: dict[str, str]) -> None:
+        use, store = self.input.quality, self.recipe.store
         page = SitePage(
             site=self.config.name,
-            scans=tuple(_page_scan(scan, recipe) for scan in assessment.scans),
+            scans=tuple(_page_scan(scan, self.recipe) for scan in assessment.scans),
             excluded=tuple(map(_page_exclusion, assessment.exclusions)),
             use=use,
-            provenance={**provenance, "recipe": recipe.store.digest[:12], **_versions(recipe)},
+            provenance={
+                **provenance,
+                "smrfed": version("smrfed"),
+                "recipe": store.digest[:12],
+                **_versions(self.recipe),
+            },
         )
         try:
-            write_derivatives(folder, assessment.scans, recipe.store, self.input.grid)
-            write_tables(folder, assessment.scans, assessment.exclusions, use)
-            write_page(folder / "quality.html", page)
+            write_derivatives(self.derivatives, assessment.scans, store, self.input.grid)
+            write_tables(self.derivatives, assessment.scans, assessment.exclusions, use)
+            write_page(self.derivatives / "quality.html", page)
         except OSError as error:
-            raise no_room(folder, error) from None
+            raise no_room(self.derivatives, error) from None
 
-    def _assess(self, recipe: NativeRecipe, survey: ArchiveSurvey) -> Assessment:
+    def _assess(self, survey: ArchiveSurvey) -> Assessment:
         decisions = Overrides(self.config.state_dir).latest()
-        return assess(recipe.store, survey.patients, decisions, QualityLimits())
+        return assess(self.recipe.store, survey.patients, decisions, QualityLimits())
 
 
 def _page_scan(scan: AssessedScan, recipe: NativeRecipe) -> PageScan:

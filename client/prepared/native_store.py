@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,20 @@ from pydantic import ValidationError
 
 from client.agent.durable import write_durably
 from client.archive.patients import Scan
+from client.archive.problems import Defect
 from client.prepared.file_index import FileIndex
+from client.prepared.no_room import no_room
 from client.prepared.record import ScanRecord
 from client.preprocessing.image import Mask, Volume
-from client.quality.fingerprint import Fingerprint
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 
+if TYPE_CHECKING:
+    from client.quality.fingerprint import Fingerprint
+
 #: Part of every key: raise it with any change of what a prepared native voxel or record is.
 NATIVE_VERSION = 1
+_VOLUME, _BRAIN, _PRINT, _MOSAIC = ".npy", ".brain.npy", ".print.npy", ".png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +55,8 @@ class NativeStore:
     """Volumes (float16, memory-mapped), masks, records and pictures below ``state_dir/prepared``.
 
     A file's name is a digest of the scan's bytes and the recipe: a changed scan or plan never finds
-    an old volume, and no name says whose it is. The record is written last, so that a scan is
-    there whole or not at all; two processes may work at once.
+    an old volume, and no name says whose it is. The record is written last and holds the digests of
+    the others, so that a scan is there whole or not at all; two processes may work at once.
 
     Args:
         state_dir: the site's state folder.
@@ -65,12 +70,18 @@ class NativeStore:
         grid_affine = grid.affine.tolist()
         whole = {"native": NATIVE_VERSION, "grid": [grid.shape, grid_affine], **recipe}
         self._recipe = json.dumps(whole, sort_keys=True)
+        self._checked: set[str] = set()
         self.files = FileIndex(self._folder / "files.json")
 
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe."""
         return hashlib.sha256(self._recipe.encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything lies."""
+        return self._folder
 
     def record(self, source_sha256: str) -> ScanRecord | None:
         """What is known of a scan, or None where it was not prepared with this recipe."""
@@ -85,48 +96,64 @@ class NativeStore:
         Raises SMR-E286 when the scan was not prepared, or its volume is damaged.
         """
         source = self.files.sha256(scan.path)
-        kept = self._load(source, ".npy")
+        if source not in self._checked:
+            if not self.is_whole(source):
+                raise self.unprepared(source)
+            self._checked.add(source)
+        return self.load_volume(source)
+
+    def load_volume(self, source_sha256: str) -> Volume:
+        """``(D, H, W)`` float32 of a scan by its digest. Raises SMR-E286."""
+        kept = self._load(source_sha256, _VOLUME)
         if kept is None or kept.shape != self._grid.shape or kept.dtype != np.float16:
-            raise self.unprepared(scan.path)
+            raise self.unprepared(source_sha256)
         volume: Volume = kept.astype(np.float32)
         return volume
 
-    def unprepared(self, path: Path) -> SmrfedError:
-        """SMR-E286 for a scan of the archive."""
+    def unprepared(self, source_sha256: str) -> SmrfedError:
+        """SMR-E286 for a scan of the archive, or one whose prepared files are damaged."""
         return SmrfedError(
             "SMR-E286",
             "a scan that training needs is not prepared",
             expected=f"its volume below {self._folder}",
-            found=f"none for the scan {self.files.sha256(path)[:12]}",
+            found=f"none, or a damaged one, for the scan {source_sha256[:12]}",
             remedy="run smrfed-site prepare; it does only what is missing",
         )
 
     def brain(self, source_sha256: str) -> Mask | None:
         """``(D, H, W)`` the brain on the grid, or None."""
-        bits = self._load(source_sha256, ".brain.npy")
-        if bits is None:
-            return None
+        bits = self._load(source_sha256, _BRAIN)
         count = int(np.prod(self._grid.shape))
+        if bits is None or bits.dtype != np.uint8 or bits.size * 8 < count:
+            return None
         mask: Mask = np.unpackbits(bits, count=count).reshape(self._grid.shape).astype(bool)
         return mask
 
     def fingerprint(self, source_sha256: str) -> Fingerprint | None:
         """For :mod:`client.quality.duplicates`, or None."""
-        return self._load(source_sha256, ".print.npy")
+        return self._load(source_sha256, _PRINT)
 
     def mosaic(self, source_sha256: str) -> bytes | None:
         """PNG, or None."""
         try:
-            return self._path(source_sha256, ".png").read_bytes()
+            return self._path(source_sha256, _MOSAIC).read_bytes()
         except OSError:
             return None
 
     def is_whole(self, source_sha256: str) -> bool:
-        """Whether nothing has to be done for a scan."""
+        """Whether nothing has to be done for a scan: all of it is there, as it was written."""
         record = self.record(source_sha256)
-        if record is None:
+        if record is None or record.source_sha256 != source_sha256:
             return False
-        return not record.is_prepared or self._path(source_sha256, ".npy").exists()
+        if not record.is_prepared:
+            return True
+        try:
+            return _VOLUME in record.files and all(
+                self.files.sha256(self._path(source_sha256, suffix)) == digest
+                for suffix, digest in record.files.items()
+            )
+        except Defect:
+            return False
 
     def forget_failure(self, source_sha256: str) -> None:
         """Drop the record of a scan that could not be prepared, so that it is tried again."""
@@ -138,23 +165,15 @@ class NativeStore:
         """Keep a scan. Raises SMR-E241 when it cannot be written."""
         source = scan.record.source_sha256
         try:
-            if scan.volume is not None:
-                self._write(source, ".npy", scan.volume.astype(np.float16))
-            if scan.brain is not None:
-                self._write(source, ".brain.npy", np.packbits(scan.brain))
-            if scan.fingerprint is not None:
-                self._write(source, ".print.npy", scan.fingerprint)
-            if scan.mosaic is not None:
-                write_durably(self._path(source, ".png"), scan.mosaic)
-            body = scan.record.model_dump_json(indent=1).encode()
+            parts = _parts(scan)
+            for suffix, body in parts.items():
+                write_durably(self._path(source, suffix), body)
+            digests = {suffix: hashlib.sha256(body).hexdigest() for suffix, body in parts.items()}
+            record = scan.record.model_copy(update={"files": digests})
+            body = record.model_dump_json(indent=1).encode()
             write_durably(self._path(source, ".json"), body)
         except OSError as error:
             raise no_room(self._folder, error) from None
-
-    def _write(self, source: str, suffix: str, array: npt.NDArray[Any]) -> None:
-        body = io.BytesIO()
-        np.save(body, array, allow_pickle=False)
-        write_durably(self._path(source, suffix), body.getvalue())
 
     def _load(self, source: str, suffix: str) -> npt.NDArray[Any] | None:
         try:
@@ -170,13 +189,21 @@ class NativeStore:
         return self._folder / key[:2] / f"{key}{suffix}"
 
 
-def no_room(folder: Path, error: OSError) -> SmrfedError:
-    """SMR-E241 for a folder that cannot be written."""
-    return SmrfedError(
-        "SMR-E241",
-        f"cannot keep prepared scans below {folder}",
-        expected="a writable folder with 20 MB free per scan",
-        found=error.strerror or error,
-        remedy="free space or correct the folder's permissions, then start again: finished scans "
-        "are kept",
-    )
+def _parts(scan: NativeScan) -> dict[str, bytes]:
+    """The files beside the record, by suffix."""
+    parts: dict[str, bytes] = {}
+    if scan.volume is not None:
+        parts[_VOLUME] = _npy(scan.volume.astype(np.float16))
+    if scan.brain is not None:
+        parts[_BRAIN] = _npy(np.packbits(scan.brain))
+    if scan.fingerprint is not None:
+        parts[_PRINT] = _npy(scan.fingerprint)
+    if scan.mosaic is not None:
+        parts[_MOSAIC] = scan.mosaic
+    return parts
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    body = io.BytesIO()
+    np.save(body, array, allow_pickle=False)
+    return body.getvalue()

@@ -53,6 +53,9 @@ class ScanRecord(BaseModel):
     head: Mapping[str, float] = Field(
         default_factory=dict, description="volumes in mm3 of the whole head"
     )
+    files: Mapping[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the files beside this one, by suffix"
+    )
     steps: tuple[Mapping[str, Any], ...] = Field(
         default=(), description="name, version and parameters of every step"
     )

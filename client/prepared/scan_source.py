@@ -73,7 +73,7 @@ class NativeScans:
 
     def __init__(self, config: SiteConfig, plan: FederationPlan) -> None:
         self._site = NativeSite(config, plan.input, plan.atlas, plan.task.labels)
-        self._store = self._site.recipe().store
+        self._store = self._site.recipe.store
 
     def patients(self) -> tuple[Patient, ...]:
         """Patients with an admitted scan; raises SMR-E286 and SMR-E288."""
@@ -108,9 +108,10 @@ class NativeScans:
 
     def voxels_sha256(self, path: Path) -> str:
         """As it was recorded; raises SMR-E286."""
-        record = self._store.record(self._store.files.sha256(path))
+        source = self._store.files.sha256(path)
+        record = self._store.record(source)
         if record is None or record.voxels_sha256 is None:
-            raise self._store.unprepared(path)
+            raise self._store.unprepared(source)
         return record.voxels_sha256
 
 

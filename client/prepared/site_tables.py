@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from client.agent.durable import write_durably
+from client.agent.durable import write_if_changed
 from client.archive.problems import Exclusion
 from client.prepared.assessment import AssessedScan
 from client.quality.admission import Use
@@ -15,7 +15,9 @@ from client.quality.catalogue import CATALOGUE
 def write_tables(
     folder: Path, scans: Sequence[AssessedScan], exclusions: Sequence[Exclusion], use: Use
 ) -> None:
-    """Write ``excluded.tsv``, ``quality.tsv`` and ``volumes.tsv``. Raises OSError.
+    """Write ``excluded.tsv``, ``quality.tsv`` and ``volumes.tsv`` where they changed.
+
+    Raises OSError.
 
     ``volumes.tsv`` is in long form: one row per scan and region, mm3 in the scanner's space; rows
     of the region ``head`` hold the volumes of the whole brain.
@@ -70,7 +72,7 @@ def _volumes(scans: Sequence[AssessedScan]) -> Iterable[Sequence[object]]:
 
 def _write(path: Path, rows: Iterable[Sequence[object]]) -> None:
     lines = ("\t".join(map(_cell, row)) for row in rows)
-    write_durably(path, ("\n".join(lines) + "\n").encode())
+    write_if_changed(path, ("\n".join(lines) + "\n").encode())
 
 
 def _cell(value: object) -> str:

@@ -1,12 +1,14 @@
 """The affine map between a brain and the template that makes their greys correlate most.
 
 From coarse to fine with LBFGS and exact gradients; in double precision for the parameters, single
-for the voxels, always on the CPU: the same map on every machine but for rounding.
+for the voxels, always on one core: thousands of small sums, which threads would only slow down and
+round apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import permutations, product
 
@@ -28,6 +30,7 @@ _ITERATIONS = 60
 # Other orientations are looked for at these resolutions, the second for the best few of them.
 _TURNED_MM = (8.0, 4.0)
 _TURNED_KEPT = 2
+_TURNED_ITERATIONS = 15
 _SEED = 20261121
 _SMALLEST_SCALE, _LARGEST_SCALE = 0.7, 1.5
 
@@ -63,13 +66,14 @@ class AffineSearch:
             levels_mm: resolutions, coarse to fine.
         """
         model = self._model()
-        starts = [
-            self._descend(model, model.start(pitch), levels_mm[0], _START_ITERATIONS)
-            for pitch in _PITCHES_DEGREES
-        ]
-        theta, _ = max(starts, key=lambda found: found[1])
-        for spacing_mm in levels_mm:
-            theta, _ = self._descend(model, theta, spacing_mm, _ITERATIONS)
+        with _one_thread():
+            starts = [
+                self._descend(model, model.start(pitch), levels_mm[0], _START_ITERATIONS)
+                for pitch in _PITCHES_DEGREES
+            ]
+            theta, _ = max(starts, key=lambda found: found[1])
+            for spacing_mm in levels_mm:
+                theta, _ = self._descend(model, theta, spacing_mm, _ITERATIONS)
         found: Affine = np.linalg.inv(model.matrix(theta).numpy())
         return found
 
@@ -80,15 +84,16 @@ class AffineSearch:
         """
         models = [self._model(turn) for turn in _turns()]
         coarse, fine = _TURNED_MM
-        starts = [
-            (model, *self._descend(model, model.start(0.0), coarse, _START_ITERATIONS))
-            for model in models
-        ]
-        starts.sort(key=lambda start: -start[2])
-        ends = [
-            (model, *self._descend(model, theta, fine, _START_ITERATIONS))
-            for model, theta, _ in starts[:_TURNED_KEPT]
-        ]
+        with _one_thread():
+            starts = [
+                (model, *self._descend(model, model.start(0.0), coarse, _TURNED_ITERATIONS))
+                for model in models
+            ]
+            starts.sort(key=lambda start: -start[2])
+            ends = [
+                (model, *self._descend(model, theta, fine, _TURNED_ITERATIONS))
+                for model, theta, _ in starts[:_TURNED_KEPT]
+            ]
         model, theta, _ = max(ends, key=lambda end: end[2])
         found: Affine = np.linalg.inv(model.matrix(theta).numpy())
         return found
@@ -135,6 +140,16 @@ class AffineSearch:
         optimiser.step(closure)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             return theta.detach(), float(correlation())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _correlation(values: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:

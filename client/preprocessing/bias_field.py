@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
-import torch
 
 from client.preprocessing.image import Image, Mask, Volume, Work
 from shared_model.preparation import Preparation
+
+# The engines are imported where they work: who only asks what this step is needs none of them.
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own documentation calls it so
 
 # Width of the control grid's cells that ITK refines once per level; 4 x 4 x 4 points to begin with.
 _CONTROL_POINTS = 4
@@ -69,6 +71,8 @@ class CorrectBiasField:
 
 def bias_field(image: Image, mask: Mask, shrink_mm: float, iterations: tuple[int, ...]) -> Volume:
     """``(I, J, K)`` the factor by which each voxel is too bright; its mean in the brain is 1."""
+    import SimpleITK as sitk  # noqa: N813
+
     # The sums over a thread's share are rounded apart: one thread, one result.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     whole = _itk(image.voxels, image)
@@ -81,7 +85,6 @@ def bias_field(image: Image, mask: Mask, shrink_mm: float, iterations: tuple[int
     n4.SetConvergenceThreshold(_THRESHOLD)
     n4.SetNumberOfControlPoints([_CONTROL_POINTS] * 3)
     n4.Execute(small, small_mask)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(torch.get_num_threads())
     log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).T
     inside = log_field[mask]
     low, high = float(inside.min()), float(inside.max())
@@ -93,6 +96,8 @@ def bias_field(image: Image, mask: Mask, shrink_mm: float, iterations: tuple[int
 
 def _itk(voxels: np.ndarray[Any, Any], image: Image) -> sitk.Image:
     """Where the image lies does not matter to the field; the voxel sizes do."""
+    import SimpleITK as sitk  # noqa: N813
+
     itk = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
     itk.SetSpacing(image.spacing_mm)
     return itk

@@ -9,8 +9,6 @@ from importlib.metadata import version as version_of
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from scipy.ndimage import binary_fill_holes, label
 
 from client.archive.problems import Defect, Problem
 from client.preprocessing.image import Image, Mask, Volume, Work
@@ -82,6 +80,8 @@ def deepbet_mask(image: Image) -> Mask:
 
     On the GPU where there is one; the two devices may differ in single voxels of the edge.
     """
+    import torch
+
     bet = _deepbet(torch.cuda.is_available())
     try:
         mask: Mask = bet.postprocess(bet.run_model(image.voxels.copy()) > 0.5).astype(bool)
@@ -104,6 +104,8 @@ def stripped_foreground(voxels: Volume, voxel_ml: float) -> Mask | None:
 
     None where no grey is constant over much of the scan, or the rest is too large or too small.
     """
+    from scipy.ndimage import binary_fill_holes, label
+
     sample = voxels[::2, ::2, ::2]
     values, counts = np.unique(sample, return_counts=True)
     level = float(values[counts.argmax()])

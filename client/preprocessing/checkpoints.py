@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from client.agent.durable import write_durably
+from client.prepared.no_room import no_room
 from client.preprocessing.image import Affine, Image, Mask, Work
 
 # Greys are kept as integers: 14 bits of the scan's own range, finer than any scanner's noise.
 _LEVELS = 16383
+_DIGEST_BYTES = 32
 
 
 class Checkpoints:
@@ -34,7 +36,7 @@ class Checkpoints:
         self._last: tuple[str, Work] | None = None
 
     def save(self, key: str, work: Work) -> Work:
-        """Keep a work and return it as it was kept. Raises OSError when there is no room."""
+        """Keep a work and return it as it was kept. Raises SMR-E241 when there is no room."""
         if work.on_grid is not None or work.brain_on_grid is not None:
             raise ValueError("what lies on the model grid is kept by the prepared store")
         arrays = _found(work)
@@ -47,7 +49,11 @@ class Checkpoints:
             arrays |= _greys(work)
         body = io.BytesIO()
         np.savez_compressed(body, **arrays)  # type: ignore[arg-type]
-        write_durably(self._path(key), body.getvalue())
+        try:
+            content = body.getvalue()
+            write_durably(self._path(key), hashlib.sha256(content).digest(), content)
+        except OSError as error:
+            raise no_room(self._folder, error) from None
         kept = _work(arrays, None if base is None else base[1])
         self._last = (key, kept)
         return kept
@@ -55,17 +61,26 @@ class Checkpoints:
     def load(self, key: str) -> Work | None:
         """The work of a key, or None where it is absent or damaged."""
         try:
-            with np.load(io.BytesIO(self._path(key).read_bytes()), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            below = self.load(arrays["base"].tobytes().decode()) if "base" in arrays else None
-            work = _work(arrays, below)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            stored = self._path(key).read_bytes()
+        except OSError:
             return None
+        # A damaged archive raises almost anything, or nothing at all: its digest is looked at.
+        digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        below = None
+        if "base" in arrays:
+            below = self.load(arrays["base"].tobytes().decode())
+            if below is None:
+                return None
+        work = _work(arrays, below)
         self._last = (key, work)
         return work
 
     def _path(self, key: str) -> Path:
-        return self._folder / key[:2] / f"{key}.npz"
+        return self._folder / key[:2] / f"{key}.work"
 
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -83,9 +98,11 @@ def _found(work: Work) -> Arrays:
 def _greys(work: Work) -> Arrays:
     voxels = work.image.voxels
     low, high = float(voxels.min()), float(voxels.max())
-    step = (high - low) / _LEVELS or 1.0
+    # Not below what float32 holds with all its digits: a range that small is one grey.
+    step = max((high - low) / _LEVELS, float(np.finfo(np.float32).tiny))
+    levels = np.round((voxels - np.float32(low)) / np.float32(step))
     arrays: Arrays = {
-        "greys": np.round((voxels - np.float32(low)) / np.float32(step)).astype(np.uint16),
+        "greys": np.clip(levels, 0, _LEVELS).astype(np.uint16),
         "scale": np.array([low, step]),
         "affine": work.image.affine,
     }

@@ -31,8 +31,8 @@ class RegionVolumes:
         names: R region names in the atlas's order.
         mm3: ``(R,)`` brain inside the region.
         gm_mm3, wm_mm3, csf_mm3: ``(R,)`` its tissues; they sum to ``mm3``.
-        brain_mask_mm3: the brain mask: brain with the fluid inside its hull. What stands for the
-            intracranial volume where volumes are divided by one.
+        brain_mask_mm3: the brain mask: brain with the fluid around it, where deepbet made it. What
+            stands for the intracranial volume where volumes are divided by one.
         template_scaled_mm3: the template's brain over the determinant of the affine, the idea of
             eTIV (Buckner et al. 2004), but fitted to the brain and not to the skull.
         brain_gm_mm3, brain_wm_mm3, brain_csf_mm3: tissues of the whole mask.

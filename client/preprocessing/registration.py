@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from client.archive.problems import Defect, Problem
-from client.preprocessing.affine_search import AffineSearch
-from client.preprocessing.image import Affine, Mask, Volume, Work
-from client.preprocessing.mattes import search_mattes
-from client.preprocessing.pyramid import brain_only, level
-from client.preprocessing.template import Template, mni_template
+from client.preprocessing.image import Affine, Mask, Work
+from client.preprocessing.template import mni_template, template_sha256
 from shared_model.preparation import Preparation
 
-# The gate looks at both brains at this resolution, this far around the template.
-_GATE_MM = 2.0
-_GATE_MARGIN_MM = 24.0
+# The engines are imported where they work: who only asks what this step is needs none of them.
+if TYPE_CHECKING:
+    from client.preprocessing.affine_search import AffineSearch
+    from client.preprocessing.agreement import Agreement
+
 # An adult or a child of three needs no more than this; a crushed or blown-up brain is a failure.
 _SMALLEST_DETERMINANT, _LARGEST_DETERMINANT = 0.4, 3.0
 # A head that lies further from its header's axes than this has a wrong header.
 _LARGEST_TURN_DEGREES = 60.0
 # By so much more correlation another orientation is the right one; of a right header, none is.
 _TURNED_GAIN = 0.01
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well a scan's brain and the template's meet.
-
-    Attributes:
-        dice: of the two brain masks.
-        correlation: Pearson's, over the union of the masks; greys outside a mask are 0.
-    """
-
-    dice: float
-    correlation: float
 
 
 @dataclass(frozen=True)
@@ -83,11 +68,15 @@ class RegisterToMNI:
             "levels_mm": list(self.levels_mm),
             "minimum_dice": self.minimum_dice,
             "minimum_correlation": self.minimum_correlation,
-            "template_sha256": mni_template().sha256,
+            "template_sha256": template_sha256(),
         }
 
     def __call__(self, work: Work) -> Work:
         """Fill in ``to_mni``. Raises a Defect, SMR-E244, when no method passes the gate."""
+        from client.preprocessing.affine_search import AffineSearch
+        from client.preprocessing.agreement import agreement
+        from client.preprocessing.mattes import search_mattes
+
         image, mask = work.image, work.brain
         if mask is None:
             raise ValueError("registration needs the brain mask")
@@ -123,6 +112,8 @@ class RegisterToMNI:
         self, work: Work, mask: Mask, search: AffineSearch, found: Affine, met: Agreement
     ) -> None:
         """Refuse a brain that lies in another orientation than its header's."""
+        from client.preprocessing.agreement import agreement
+
         turned = search.turned()
         if search.correlation(turned) > search.correlation(found) + _TURNED_GAIN:
             found, met = turned, agreement(work.image.voxels, mask, work.image.affine, turned)
@@ -144,42 +135,6 @@ class RegisterToMNI:
         if not _SMALLEST_DETERMINANT <= np.linalg.det(to_mni[:3, :3]) <= _LARGEST_DETERMINANT:
             return float("-inf")
         return min(met.dice - self.minimum_dice, met.correlation - self.minimum_correlation)
-
-
-def agreement(voxels: Volume, mask: Mask, affine: Affine, to_mni: Affine) -> Agreement:
-    """Dice and correlation of a scan's brain with the template's, at 2 mm in MNI space.
-
-    Args:
-        voxels: ``(I, J, K)`` greys.
-        mask: ``(I, J, K)`` the brain.
-        affine: ``(4, 4)`` voxel to scanner mm.
-        to_mni: ``(4, 4)`` scanner mm to MNI mm.
-    """
-    points, greys, inside = _template_points()
-    back = torch.from_numpy(np.linalg.inv(to_mni))
-    brain = brain_only(voxels, mask)
-    values = level(brain, affine, _GATE_MM).at(points, back)
-    there = level(mask.astype(np.float32), affine, _GATE_MM).at(points, back) > 0.5
-    # The whole of the scan's brain counts, also what was moved out of sight of these points.
-    mapped = mask.sum() * abs(np.linalg.det((to_mni @ affine)[:3, :3])) / _GATE_MM**3
-    dice = 2 * float((inside & there).sum()) / (float(inside.sum()) + float(mapped))
-    union = inside | there
-    a, b = (torch.where(m, v, 0.0)[union] for m, v in ((inside, greys), (there, values)))
-    a, b = a - a.mean(), b - b.mean()
-    return Agreement(dice, float((a * b).sum() / torch.sqrt((a * a).sum() * (b * b).sum() + 1e-9)))
-
-
-def _template_points() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points ``(N, 3)`` around the template, MNI mm; its greys and its mask ``(N,)`` there."""
-    template: Template = mni_template()
-    side = np.array(template.mask.shape) + 2 * _GATE_MARGIN_MM
-    index = np.indices(tuple(np.ceil(side / _GATE_MM).astype(int).tolist())).reshape(3, -1).T
-    corner = template.affine[:3, 3] - _GATE_MARGIN_MM
-    points = torch.from_numpy((corner + index * _GATE_MM).astype(np.float32))
-    here = torch.eye(4, dtype=torch.float64)
-    greys = level(template.brain, template.affine, _GATE_MM).at(points, here)
-    mask = level(template.mask.astype(np.float32), template.affine, _GATE_MM).at(points, here)
-    return points, greys, mask > 0.5
 
 
 def turn_degrees(to_mni: Affine) -> float:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from client.preprocessing.image import Affine, Mask, Volume
-from shared_model.atlas.tissue import load_tissue_maps
+from shared_model.atlas.tissue import load_tissue_maps, tissue_files_sha256
 
 #: Volume of the template's brain mask, sulcal fluid included: the mask of ICBM152 2009a, 1 mm.
 TEMPLATE_BRAIN_MM3 = 1_886_539.0
@@ -22,7 +22,7 @@ class Template:
         brain: ``(197, 233, 189)`` greys in parts of the bright tissue, 0 outside the brain.
         mask: ``(197, 233, 189)`` the brain with all fluid inside its hull.
         affine: ``(4, 4)`` voxel to MNI mm.
-        sha256: digest of the files, for the provenance.
+        sha256: digest of the files' voxels.
     """
 
     brain: Volume
@@ -41,3 +41,8 @@ def mni_template() -> Template:
     for array in (brain, mask):
         array.setflags(write=False)
     return Template(brain, mask, maps.affine, maps.sha256)
+
+
+def template_sha256() -> str:
+    """Which template it is, for provenance and keys: a digest of its files. Raises SMR-E623."""
+    return tissue_files_sha256()

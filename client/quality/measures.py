@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from client.preprocessing.agreement import agreement
 from client.preprocessing.image import Work
-from client.preprocessing.registration import agreement
 from client.quality.background import Background, measure_background
 from client.quality.entropy import entropy_focus
 from client.quality.geometry import brain_at_edge, centre_shift_mm, lost_share, placement

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from client.agent.durable import write_durably
+from client.agent.durable import write_if_changed
 from client.quality.sections import (
     cards,
     distributions,
@@ -28,7 +28,7 @@ def write_page(path: Path, page: SitePage) -> None:
     to review; paths in any text are cut to the file's name, and who decided and when stays in
     the records.
     """
-    write_durably(path, page_html(page).encode("utf-8"))
+    write_if_changed(path, page_html(page).encode("utf-8"))
 
 
 def page_html(page: SitePage) -> str:

@@ -219,6 +219,7 @@ def write_series(
     cut_short: Collection[int] = (),
     preamble: bool = True,
     enhanced: bool = False,
+    volume: npt.NDArray[np.int16] | None = None,
     naming: Literal["numbers", "uid", "IMA"] = "numbers",
 ) -> list[Path]:
     """Write the files of one series; returns their paths.
@@ -232,12 +233,13 @@ def write_series(
         cut_short: indices of slices whose files end too early.
         preamble: without, files begin with the first element, as very old exports do.
         enhanced: all slices in one multi-frame file.
+        volume: ``(88, 104, 88)`` RAS+ greys of 2 mm voxels; none: :func:`head` of the patient.
         naming: of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     study_uid = _uid(person.patient_id, person.issuer, str(study))
     series_uid = _uid(study_uid, str(protocol.number))
-    planes = _planes(protocol, head(person.patient_id))
+    planes = _planes(protocol, head(person.patient_id) if volume is None else volume)
     if enhanced:
         whole = _header(protocol, person, study, study_uid, series_uid, series_uid + ".1")
         _make_enhanced(whole, protocol, planes)
