@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 def images(dataset: str) -> list[Path]:
     problems = Problems()
     root = (DATA / dataset).resolve()
-    found = [f.path for s in subject_folders(root) for f in scan_files(root, s, problems)]
+    found = [f.path for s in subject_folders(root, problems) for f in scan_files(root, s, problems)]
     problems.raise_any()
     return found
 
@@ -92,10 +92,11 @@ def test_greys_of_a_real_brain(dataset: str, intensity: str) -> None:
 
 def test_the_tables_of_real_datasets() -> None:
     names = ColumnNames()
-    facts = {
-        d: read_table(DATA / d / "participants.tsv").facts("participant_id", "sub-", names)
-        for d in SCANS
-    }
+    facts = {}
+    for dataset in SCANS:
+        table = read_table(DATA / dataset / "participants.tsv")
+        facts[dataset], bad_rows = table.facts("participant_id", "sub-", names)
+        assert not bad_rows
     ucla = {n: (read_age(f["age"], n), read_sex(f["sex"], n)) for n, f in facts["ucla"].items()}
     assert ucla == {"sub-01": (35.0, "M"), "sub-10": (20.0, "F")}
     # Here the column is called gender, and the group is not of this task.
