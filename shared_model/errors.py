@@ -30,6 +30,13 @@ class SmrfedError(Exception):
         self.found = found
         super().__init__(self.render())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """An error crosses from one process to another as the texts that it shows."""
+        expected, found = (
+            None if value is None else str(value) for value in (self.expected, self.found)
+        )
+        return _rebuilt, (self.code, self.what, self.remedy, expected, found)
+
     def render(self) -> str:
         """The error as an operator reads it: code, situation, remedy, one per line."""
         lines = [f"[{self.code}] {self.what}"]
@@ -39,3 +46,9 @@ class SmrfedError(Exception):
             lines.append(f"  found:    {self.found}")
         lines.append(f"  remedy:   {self.remedy}")
         return "\n".join(lines)
+
+
+def _rebuilt(
+    code: str, what: str, remedy: str, expected: str | None, found: str | None
+) -> SmrfedError:
+    return SmrfedError(code, what, remedy=remedy, expected=expected, found=found)

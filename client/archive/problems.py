@@ -229,6 +229,10 @@ class Defect(Exception):  # noqa: N818 - a finding, not yet the error that a per
         self.case = case
         super().__init__(case)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """A defect may come from another process."""
+        return Defect, (self.kind, self.case)
+
     def error(self) -> SmrfedError:
         """The case as a person sees it."""
         return problem(self.kind, [self.case])

@@ -81,10 +81,10 @@ def prepare(
         return
     intake = None if site.dicom is None else _take_in(site)
     native = native_site(site, agreed)
-    assessment = _prepare_native(native, agreed, workers, again)
+    assessment = _prepare_native(native, agreed, workers, again, intake)
     _tell(site, native, assessment, intake, as_json)
     left_out = any(scan.refusal(native.input.quality) for scan in assessment.scans)
-    if assessment.exclusions or left_out or (intake is not None and intake.exclusions):
+    if assessment.exclusions or left_out:
         raise typer.Exit(EXCLUDED)
 
 
@@ -185,7 +185,11 @@ def _take_in(site: SiteConfig) -> IntakeReport:
 
 
 def _prepare_native(
-    native: NativeSite, plan: FederationPlan | None, workers: int | None, again: bool
+    native: NativeSite,
+    plan: FederationPlan | None,
+    workers: int | None,
+    again: bool,
+    intake: IntakeReport | None,
 ) -> Assessment:
     from client.prepared.native_run import default_workers
 
@@ -197,6 +201,7 @@ def _prepare_native(
             lambda done, total: bar.update(task, completed=done, total=total),
             provenance,
             again=again,
+            not_taken_in=() if intake is None else intake.exclusions,
         )
 
 
@@ -244,6 +249,6 @@ def _tell(
         table.add_row(name, str(verdicts[name]))
     table.add_row("training takes", str(used))
     out.print(table)
-    for code, count in sorted((excluded + not_taken).items()):
+    for code, count in sorted(excluded.items()):
         out.print(f"excluded: {count} by {code} (docs/errors/{code}.md)", highlight=False)
     out.print(f"look at {page}", soft_wrap=True, highlight=False)

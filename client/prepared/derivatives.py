@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,19 +36,24 @@ def write_derivatives(
     write_if_changed(folder / "dataset_description.json", _json(_description()))
     write_if_changed(folder / ".bidsignore", _NOT_BIDS)
     written = {path for scan in scans for path in _write_scan(folder, scan, store, grid)}
+    current = {scan.patient.id for scan in scans}
     for subject in folder.glob("sub-*"):
-        _take_out(subject, written)
+        if subject.name not in current:
+            shutil.rmtree(subject)
+        else:
+            _take_out(subject, written)
 
 
-def _take_out(folder: Path, written: set[Path]) -> None:
-    """Remove every file below that is none of ours, and the folders that this leaves empty."""
-    for path in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
-        _take_out(path, written)
-    if folder.is_dir() and not folder.is_symlink():
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    elif folder not in written and not folder.name.endswith(TEMPORARY):
-        folder.unlink(missing_ok=True)
+def _take_out(subject: Path, written: set[Path]) -> None:
+    """Remove every file below that is none of ours, and the folders that this empties."""
+    for path in list(subject.rglob("*")):
+        if path.is_dir() or path in written or path.name.endswith(TEMPORARY):
+            continue
+        path.unlink(missing_ok=True)
+        # Only these: another process may have just made a folder that it is about to fill.
+        for folder in path.relative_to(subject).parents:
+            with suppress(OSError):
+                (subject / folder).rmdir()
 
 
 def _write_scan(

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
+from client.agent.state import StateFolder
 from client.archive.problems import Defect, Problem
 from client.prepared.native_recipe import NativeRecipe
 from client.prepared.native_store import NativeScan
@@ -126,15 +128,20 @@ def _in_parallel(
 
 #: What a process of the pool prepares by; an atlas is loaded once per process, not once per scan.
 _recipe: NativeRecipe | None = None
+_threads = 1
 
 
 def _start(recipe: NativeRecipe, threads: int) -> None:
-    global _recipe
-    _recipe = recipe
+    """In a new process. Nothing that can fail: a process that does not start counts as dead."""
+    global _recipe, _threads
+    _recipe, _threads = recipe, threads
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
+    with suppress(OSError):
+        logging.basicConfig(
+            filename=StateFolder(recipe.state_dir).log,
+            level=logging.WARNING,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
 
 
 def _end_with_parent() -> None:
@@ -146,9 +153,12 @@ def _end_with_parent() -> None:
 
 
 def _prepare(path: Path) -> None:
+    import torch
+
     from client.prepared.native_scan import prepare_native_scan
 
     assert _recipe is not None
+    torch.set_num_threads(_threads)
     prepare_native_scan(_recipe, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from pathlib import Path
 
 from client.archive.nifti import RawVolume, read_volume
@@ -44,8 +45,12 @@ def prepare_native_scan(recipe: NativeRecipe, path: Path) -> None:
     except (SmrfedError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error).lower():
+            # How torch and ITK say it, on either device.
+            raise MemoryError(str(error)) from None
         # One scan that a library stumbles over must not stop the two hundred after it.
-        _log.exception("scan %s", source[:12])
+        trace = traceback.format_exc().replace(str(path), "its file")
+        _log.error("scan %s\n%s", source[:12], trace)
         unforeseen = Defect(Problem.STEP_FAILED, f"{type(error).__name__}: {error}")
         scan = NativeScan(failed(source, unforeseen, path))
     recipe.store.save(scan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -47,17 +48,25 @@ class NativeSite:
         return NativeRecipe(self.input, self.atlas, self.config.state_dir)
 
     def prepare(
-        self, workers: int, progress: Progress, provenance: dict[str, str], *, again: bool = False
+        self,
+        workers: int,
+        progress: Progress,
+        provenance: dict[str, str],
+        *,
+        again: bool = False,
+        not_taken_in: Sequence[Exclusion] = (),
     ) -> Assessment:
         """Prepare what is missing, judge everything, and write derivatives, tables and page.
 
-        With ``again``, scans that failed before are tried again. Raises what makes the whole
-        archive unusable (SMR-E203 to E222), and SMR-E241.
+        With ``again``, scans that failed before are tried again; ``not_taken_in`` is what the
+        intake of DICOM files left out already, to be listed with the rest. Raises what makes the
+        whole archive unusable (SMR-E203 to E222), and SMR-E241.
         """
         for folder in (self.recipe.store.folder, self.derivatives):
             sweep(folder)
         survey = self._survey()
-        left_out = tuple(map(self._without_place, survey.exclusions))
+        early = (*not_taken_in, *survey.exclusions)
+        left_out = tuple(map(self._without_place, early))
         if again:
             self._forget_failures(survey)
         paths = [scan.path for patient in survey.patients for scan in patient.scans]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from client.archive.problems import Defect, Problem
 from client.quality.scan_measures import ScanMeasures
@@ -18,6 +18,14 @@ class ScanDefect(BaseModel):
 
     code: str
     case: str
+
+    @field_validator("code")
+    @classmethod
+    def _is_known(cls, code: str) -> str:
+        # What a later version recorded is found out anew.
+        if all(kind.code != code for kind in Problem):
+            raise ValueError(f"no problem has the number {code}")
+        return code
 
     @classmethod
     def of(cls, defect: Defect, path: str) -> ScanDefect:

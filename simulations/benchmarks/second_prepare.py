@@ -52,12 +52,10 @@ class Run:
     Attributes:
         seconds: on the clock.
         cpu_seconds: user and system, of the command and its children.
-        peak_mb: largest resident memory of one process.
     """
 
     seconds: float
     cpu_seconds: float
-    peak_mb: float
 
 
 def main() -> None:
@@ -75,7 +73,7 @@ def main() -> None:
         return
     print(f"{options.scans} scans, prepared before ({Machine.now()})")
     for name, run in (("writes derivatives and page", first), ("nothing has changed", second)):
-        print(f"{name:<28}{run.seconds:7.2f} s {run.cpu_seconds:7.2f} s CPU {run.peak_mb:7.0f} MB")
+        print(f"{name:<28}{run.seconds:7.2f} s {run.cpu_seconds:7.2f} s CPU")
 
 
 def measure(folder: Path, scans: int) -> tuple[Run, Run]:
@@ -142,9 +140,7 @@ def _run(config: Path) -> Run:
     # 3: prepared, but something is left out: the template reaches below the model grid.
     if process.returncode not in (0, 3):
         raise RuntimeError(f"smrfed-site prepare ended with {process.returncode}")
-    return Run(
-        round(seconds, 2), round(used.ru_utime + used.ru_stime, 2), round(used.ru_maxrss / 1000, 0)
-    )
+    return Run(round(seconds, 2), round(used.ru_utime + used.ru_stime, 2))
 
 
 if __name__ == "__main__":

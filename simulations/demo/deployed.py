@@ -19,7 +19,7 @@ from simulations.deployed.federation import LOOPBACK_DRIVER, DeployedFederation,
 from simulations.federation.workspace import Workspace
 
 _RUN_TIMEOUT_S = 1800.0
-_ACCEPT_TIMEOUT_S = 120.0
+_ACCEPT_TIMEOUT_S = 600.0
 
 
 def deployed_runner(console: Console) -> Runner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from client.archive.patients import Scan
 from client.archive.problems import Defect, Problem
 from client.prepared.file_index import FileIndex
 from client.prepared.native_store import NativeScan, NativeStore
+from client.prepared.no_room import no_room
 from client.prepared.record import ScanDefect, ScanRecord
 from client.preprocessing.chain import Chain
 from client.preprocessing.checkpoints import Checkpoints
@@ -394,3 +396,11 @@ def test_a_failure_is_remembered_until_it_is_forgotten(tmp_path: Path) -> None:
     store.save(native_scan())
     store.forget_failure(native_scan().record.source_sha256)
     assert store.is_whole(native_scan().record.source_sha256)
+
+
+def test_errors_cross_from_one_process_to_another() -> None:
+    error = no_room(Path("/state"), OSError(28, "No space left on device"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.code, again.render()) == (error.code, error.render())
+    defect = pickle.loads(pickle.dumps(Defect(Problem.NOT_3D, "2 x 2")))
+    assert (defect.kind, defect.case) == (Problem.NOT_3D, "2 x 2")

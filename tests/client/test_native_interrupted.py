@@ -104,7 +104,7 @@ def deadly(self, work):
     if work.image.voxels.shape == (60, 60, 60):
         os._exit(9)
     if work.image.voxels.shape == (61, 61, 61):
-        raise MemoryError
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
     if work.image.voxels.shape == (62, 62, 62):
         raise RuntimeError("a library stumbled over " + "sub-stumble")
     return honest(self, work)
@@ -137,6 +137,9 @@ def test_a_process_that_dies_costs_its_own_scan_only(tmp_path: Path) -> None:
     assert facts["used"] == 2
     codes = {row["participant_id"]: row["code"] for row in site.table("excluded.tsv")}
     assert codes == {"sub-dies": "SMR-E247", "sub-starves": "SMR-E247", "sub-stumble": "SMR-E246"}
+    log = (site.state / "agent.log").read_text()
+    assert "a library stumbled" in log
+    assert str(root) not in log
     # Not tried again by itself; with --again it is, and now the process lives.
     before = prepared_bytes(site.state)
     assert site.prepare()[0] == 3
@@ -190,3 +193,21 @@ def test_changed_files_labels_and_copies(
         Path("derivatives/quality.html"),
         Path("derivatives/quality.tsv"),
     }
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_blames_no_scan(
+    archive: Path, uninterrupted: dict[Path, bytes], tmp_path: Path
+) -> None:
+    site = native_hospital(tmp_path / "site", archive)
+    # No file above 100 kB: the first checkpoint does not fit.
+    full = ("bash", "-c", 'ulimit -f 100; exec "$@"', "bash")
+    code, out, err = site.run("prepare", "--workers", "2", before=full)
+    assert (code, out) == (1, "")
+    assert "SMR-E241" in err
+    assert not list(site.state.rglob("*.part"))
+    check_nothing_is_half_written(site)
+    for path in (site.state / "prepared").glob("??/*.json"):
+        defect = ScanRecord.model_validate_json(path.read_bytes()).defect
+        assert defect is None or defect.code == "SMR-E215"
+    assert site.prepare("--workers", "2")[0] == 3
+    assert prepared_bytes(site.state) == uninterrupted

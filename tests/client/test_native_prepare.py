@@ -238,10 +238,15 @@ def test_people_who_leave_or_change_their_name_leave_the_derivatives(copy: Copy)
     blocked = site.hospital.folder / "blocked"
     blocked.mkdir()
     (blocked / "torch.py").write_text("raise RuntimeError('a scan was prepared again')\n")
+    # A session that is gone, or a grid that no plan asks for any more.
+    stale = site.derivatives / "sub-renamed" / "ses-M99" / "anat" / "old_T1w.nii.gz"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
     # The same bytes under another name are the same scan: nothing is prepared again.
     code, facts = site.prepare(PYTHONPATH=str(blocked))
     assert (code, facts["scans"], facts["excluded"]) == (3, 1, {"SMR-E215": 1})
     assert [path.name for path in sorted(site.derivatives.glob("sub-*"))] == ["sub-renamed"]
+    assert [path.name for path in (site.derivatives / "sub-renamed").iterdir()] == ["anat"]
     for name in ("quality.html", "quality.tsv", "volumes.tsv", "excluded.tsv"):
         text = (site.derivatives / name).read_text()
         assert "sub-good" not in text
