@@ -244,6 +244,11 @@ def _tell(
         return
     if intake is not None:
         out.print(f"{intake.dicom_files} DICOM files: {intake.images} T1w scans taken in")
+        for session in intake.sessions:
+            for warning in session.warnings:
+                out.print(f"{session.subject} {session.session}: {warning}", markup=False)
+        for warning in intake.warnings:
+            out.print(warning, markup=False)
     table = Table("", "", show_header=False, box=None)
     for name in ("pass", "review", "fail"):
         table.add_row(name, str(verdicts[name]))
