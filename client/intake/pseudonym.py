@@ -91,5 +91,9 @@ def normalise_id(text: str) -> str:
 
     Spreadsheet programs drop the zeros of ``000123``; scanners and registries add blanks.
     """
-    folded = "".join(unicodedata.normalize("NFKC", text).casefold().split()).strip("\0")
+    folded, before = text, None
+    # Without its blanks a text may compose anew (E and a free-standing accent), so until it rests.
+    while folded != before:
+        before = folded
+        folded = "".join(unicodedata.normalize("NFKC", folded).casefold().split()).strip("\0")
     return folded.lstrip("0") or "0" if folded.isdecimal() else folded
