@@ -323,7 +323,9 @@ def test_seeding_torch_and_numpy_does_not_repeat_a_private_round() -> None:
         np.random.seed(42)  # noqa: NPY002
         site_model.load_shared(start)
         deltas.append(train_round(site_model, patients, plan, "a", 1, "run").delta)
-    assert all((deltas[0][name] != deltas[1][name]).all() for name in deltas[0])
+    one, other = (np.concatenate([v.ravel() for v in delta.values()]) for delta in deltas)
+    # Of values on a grid of a thousandth of the noise, one in some 3600 is equal by chance.
+    assert (one == other).mean() < 0.02
 
 
 def test_the_noised_sum_lies_on_the_grid_and_close_to_the_exact_value() -> None:
