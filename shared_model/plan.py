@@ -166,6 +166,11 @@ class EvaluationSection(_Section):
     """Patient-level split and bootstrap."""
 
     test_fraction: float = Field(default=0.25, gt=0, lt=1)
+    split: Literal["independent", "stratified"] = Field(
+        default="independent",
+        description="independent decides each patient alone; stratified keeps the shares of the "
+        "labels, and is refused with privacy, because one patient would move others",
+    )
     bootstrap_draws: int = Field(default=2000, ge=100)
 
 

@@ -9,7 +9,8 @@ import torch
 
 from client.agent.state import StateFolder
 from client.archive.patients import Patient
-from client.archive.split import Split, split_patients
+from client.archive.plan_split import split_by_plan
+from client.archive.split import Split
 from client.config import SiteConfig
 from client.leakage.cohorts import cohort_of, refuse_overlap
 from client.leakage.hash_lists import external_cohorts, pretraining_cohort
@@ -46,7 +47,7 @@ class SiteData:
         if self._train is not None and self._test is not None:
             return
         patients = self._source.patients()
-        split = split_patients(patients, self._plan.evaluation.test_fraction, self._plan.seed)
+        split = split_by_plan(patients, self._plan)
         steps = _Steps(progress, sum(len(p.scans) for p in patients) + len(patients))
         # First all scans, so that one run tells about every image that cannot be used.
         self._source.prepare(patients, lambda *_: steps.one_more())

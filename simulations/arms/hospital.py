@@ -8,7 +8,7 @@ from pathlib import Path
 
 from client.agent.state import StateFolder
 from client.archive.patients import Patient
-from client.archive.split import split_patients
+from client.archive.plan_split import split_by_plan
 from client.config import SiteConfig
 from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
@@ -54,7 +54,7 @@ def load_hospital(
     train: Sequence[Patient] = ()
     test: Sequence[Patient] = patients
     if not held_out:
-        split = split_patients(patients, plan.evaluation.test_fraction, plan.seed)
+        split = split_by_plan(patients, plan)
         train, test = split.train, split.test
 
     def examples(chosen: Sequence[Patient], *, training: bool) -> tuple[PatientExamples, ...]:
