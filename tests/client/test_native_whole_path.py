@@ -125,10 +125,10 @@ def test_from_dicom_to_a_sealed_reply(site: NativeHospital) -> None:
     people = [row["participant_id"] for row in quality]
     test_fraction = 0.34
 
-    def tested(seed: int) -> int:
+    def count_tested(seed: int) -> int:
         return sum(position(name, seed) < test_fraction for name in people)
 
-    seed = next(seed for seed in range(100) if tested(seed) == 2)
+    seed = next(seed for seed in range(100) if count_tested(seed) == 2)
     plan = native_plan(
         {"source": "native"}, seed=seed,
         evaluation={"test_fraction": test_fraction}, name="whole path",

@@ -242,4 +242,5 @@ def test_the_digest_of_voxels_ignores_how_they_are_stored(tmp_path: Path) -> Non
 def test_nothing_warns(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        prepared(tmp_path, brain(1), "quantile")
+        volume = prepared(tmp_path, brain(1), "quantile")
+    assert np.isfinite(volume).all()
