@@ -13,9 +13,11 @@ import typer
 
 from client.commands.display import err
 from client.commands.first_steps import check, init
+from client.commands.ledger import app as ledger_app
 from client.commands.plans import accept
+from client.commands.policy import app as policy_app
 from client.commands.preparing import prepare, review
-from client.commands.records import ledger, receipts
+from client.commands.receipts import app as receipts_app
 from client.commands.serving import run, status
 from shared_model.errors import SmrfedError
 
@@ -27,8 +29,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (init, check, accept, prepare, review, run, status, receipts, ledger):
+for command in (init, check, accept, prepare, review, run, status):
     app.command()(command)
+app.add_typer(policy_app, name="policy")
+app.add_typer(receipts_app, name="receipts")
+app.add_typer(ledger_app, name="ledger")
 
 
 def main() -> None:
@@ -39,6 +44,7 @@ def main() -> None:
     can read, exit status 70.
     """
     try:
+        # typer.Exit(1) of a command becomes the value, because this is not standalone mode.
         sys.exit(app(standalone_mode=False))
     except SmrfedError as error:
         err.print(error.render(), markup=False, highlight=False)

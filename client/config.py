@@ -19,20 +19,9 @@ from pydantic import (
 from client.agent.state import StateFolder
 from client.archive.labels import ColumnNames, LabelMapping
 from client.intake.options import IntakeOptions
+from client.site_path import SitePath
 from shared_model.errors import SmrfedError
 from shared_model.plan import SiteName
-
-
-def _from_file(value: object, info: ValidationInfo) -> object:
-    """A path as written in the file, relative to the file's folder."""
-    if not isinstance(value, str) or not info.context:
-        return value
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return info.context["folder"] / Path(value).expanduser()
-
-
-_Path = Annotated[Path, BeforeValidator(_from_file)]
 
 
 def _split_labels(value: object, info: ValidationInfo) -> object:
@@ -52,11 +41,11 @@ class SiteConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: SiteName = Field(description="the hospital's name in plans")
-    archive: _Path = Field(description="BIDS folder, or DICOM files with [dicom]; only read")
-    state_dir: _Path = Field(description="key, ledger, receipts, prepared scans, models")
-    coordinator_key: _Path = Field(description="PEM file with the coordinator's public key")
-    policy: _Path = Field(description="policy.toml: what may be trained and may leave")
-    socket: _Path = Field(description="unix socket on which the agent serves its courier")
+    archive: SitePath = Field(description="BIDS folder, or DICOM files with [dicom]; only read")
+    state_dir: SitePath = Field(description="key, ledger, receipts, prepared scans, models")
+    coordinator_key: SitePath = Field(description="PEM file with the coordinator's public key")
+    policy: SitePath = Field(description="policy.toml: what may be trained and may leave")
+    socket: SitePath = Field(description="unix socket on which the agent serves its courier")
     labels: Annotated[LabelMapping, BeforeValidator(_split_labels)] = Field(
         description="plan label = archive values; exclude = values that take no part"
     )
@@ -69,14 +58,14 @@ class SiteConfig(BaseModel):
     dicom: IntakeOptions | None = Field(
         default=None, description="how DICOM files and the clinical table are read"
     )
-    external_hashes: tuple[_Path, ...] = Field(
+    external_hashes: tuple[SitePath, ...] = Field(
         default=(), description="lists of digests of images that must not be trained or tested on"
     )
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = Field(
         default="auto", description="auto takes a GPU if there is one"
     )
     threads: int = Field(default=1, ge=1, le=1024, description="processor threads for training")
-    weights: _Path | None = Field(
+    weights: SitePath | None = Field(
         default=None, description="folder with public initial weights (*.safetensors)"
     )
 

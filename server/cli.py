@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +13,13 @@ from rich.table import Table
 
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
+from server.evaluation.command import evaluation
+from server.evaluation.records import ReleaseStore
+from server.evaluation.view import as_facts, overview
 from server.flower.cli import app as flower_app
+from server.receipts.command import receipts
 from server.rounds.records import RoundRecord
+from server.rounds.releases import released_body
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import body_digest, decode_arrays
@@ -32,6 +36,8 @@ plan_app = typer.Typer(help="Federation plans.", no_args_is_help=True)
 # Flower itself is imported by the commands that talk to it, so the others do without it.
 app.add_typer(flower_app, name="flower")
 app.add_typer(plan_app, name="plan")
+app.command()(receipts)
+app.command()(evaluation)
 
 _out = Console()
 
@@ -43,9 +49,12 @@ PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metava
 @plan_app.command("show")
 def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
     """Show the digest, the privacy that the plan promises, and its federated parameters."""
+    # Accounting loads scipy, a second that the other commands need not wait.
+    from server.plan_view import costs_table, expectations, release_costs, worst_patient
+
     agreed = FederationPlan.load(plan)
     privacy = agreed.privacy
-    spent = _epsilon(agreed)
+    spent = worst_patient(agreed)
     facts: dict[str, Any] = {
         "name": agreed.name,
         "digest": agreed.digest,
@@ -57,6 +66,8 @@ def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
         "epsilon": spent,
         "epsilon_budget": privacy.epsilon if privacy.mode != "none" else None,
         "delta": privacy.delta if privacy.mode != "none" else None,
+        "releases": release_costs(agreed),
+        "expectations": expectations(agreed),
         "shared_parameters": _shared_parameters(agreed),
     }
     if as_json:
@@ -64,7 +75,7 @@ def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
         return
     guarantee = "none: for public or synthetic data only"
     if spent is not None:
-        guarantee = f"epsilon {spent:.3f} at delta {privacy.delta:g} per patient"
+        guarantee = f"epsilon {spent:.3f} at delta {privacy.delta:g} for the worst patient"
         guarantee += (
             f" (budget {privacy.epsilon:g}{'' if spent <= privacy.epsilon else ': EXCEEDED'})"
         )
@@ -80,7 +91,8 @@ def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
             "known once a run is created" if count is None else f"{count:,} in the public weights"
         ),
     }
-    _print_facts(rows)
+    _print_facts(rows | expectations(agreed))
+    _out.print(costs_table(agreed))
 
 
 @app.command()
@@ -121,7 +133,12 @@ def status(
     """Show how far a run is, who was accepted in each round, and why others were not."""
     run = RunDirectory.open(run_dir)
     state, stopped, finalised = run.latest(), run.stopped(), run.finalised()
-    shown = [*state.history[-rounds:], *(r for r in (stopped, finalised) if r is not None)]
+    releases = ReleaseStore(run.path).all()
+    asked = sorted(
+        (*state.history, *(r.asked for r in releases)), key=lambda r: (r.round, r.kind != "train")
+    )
+    shown = [*asked[-rounds:], *(r for r in (stopped, finalised) if r is not None)]
+    early = finalised is not None and state.round < run.plan.training.rounds
     if as_json:
         facts = {
             "run_id": run.run_id,
@@ -133,6 +150,7 @@ def status(
             "history": [record.model_dump(mode="json") for record in state.history[-rounds:]],
             "stopped": None if stopped is None else stopped.model_dump(mode="json"),
             "finalised": None if finalised is None else finalised.model_dump(mode="json"),
+            "releases": [as_facts(record, run.plan) for record in releases],
         }
         print(json.dumps(facts))
         return
@@ -140,7 +158,8 @@ def status(
         {
             "run": f"{run.run_id} ({run.plan.name})",
             "plan digest": run.plan.digest,
-            "rounds": f"{state.round} of {run.plan.training.rounds} completed",
+            "rounds": f"{state.round} of {run.plan.training.rounds} completed"
+            + (", ended early: the released figures no longer improved" if early else ""),
             "shared parameters": f"{_size(state.body):,}",
         }
     )
@@ -149,6 +168,8 @@ def status(
         table.add_row(*_cells(record, stopped))
     if shown:
         _out.print(table)
+    if any(record.asked.kind == "evaluate" for record in releases):
+        _out.print(overview(releases, run.plan))
 
 
 @app.command()
@@ -166,14 +187,15 @@ def export(
             remedy="wait for the first round; the initial parameters are in initial.safetensors",
         )
     try:
-        replace_durably(out, state.body)
+        body = released_body(run)
+        replace_durably(out, body)
     except OSError as error:
         raise _unusable(out, error) from None
     total = run.plan.training.rounds
     _print_facts(
         {
             "written": f"{out}: {_size(state.body):,} parameters after round {state.round}/{total}",
-            "sha256": body_digest(state.body),
+            "sha256": body_digest(body),
         }
     )
 
@@ -185,17 +207,6 @@ def main() -> None:
     except SmrfedError as error:
         Console(stderr=True, soft_wrap=True).print(escape(error.render()), highlight=False)
         raise SystemExit(1) from None
-
-
-def _epsilon(plan: FederationPlan) -> float | None:
-    if plan.privacy.mode == "none":
-        return None
-    # Accounting loads scipy, a second that the other commands need not wait.
-    from shared_model.privacy.accounting import MechanismUse, epsilon
-
-    use = MechanismUse(plan.privacy.noise_multiplier, plan.training.sampling_rate, plan.total_steps)
-    value = epsilon([use], plan.privacy.delta)
-    return value if math.isfinite(value) else None
 
 
 def _shared_parameters(plan: FederationPlan) -> int | None:
@@ -210,7 +221,9 @@ def _shared_parameters(plan: FederationPlan) -> int | None:
 
 
 def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
-    label = "finalise" if record.kind == "finalise" else str(record.round)
+    label = {"train": str(record.round), "evaluate": f"{record.round}, evaluate"}.get(
+        record.kind, record.kind
+    )
     if record is stopped:
         label += " (quorum missed)"
     aside = "\n".join(f"{site}: {why}" for site, why in record.set_aside.items())

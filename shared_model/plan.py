@@ -92,6 +92,23 @@ class PrivacySection(_Section):
     clipping_norm: float = Field(
         default=1.0, gt=0, description="L2 bound of one patient's gradient"
     )
+    clipping: Literal["fixed", "adaptive"] = Field(
+        default="fixed",
+        description="adaptive: the bound follows a private quantile of the patients' gradient "
+        "norms (Andrew et al. 2021), from clipping_norm, which it never exceeds, downwards",
+    )
+    clip_quantile: float = Field(
+        default=0.5, gt=0, lt=1, description="share of drawn patients whose norm is to be unclipped"
+    )
+    clip_learning_rate: float = Field(
+        default=0.2, gt=0, le=2, description="geometric step of the bound per unit of error"
+    )
+    clip_share: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of a step's privacy (of 1/noise_multiplier^2) that the count takes",
+    )
 
     @model_validator(mode="after")
     def _noise_when_private(self) -> PrivacySection:
@@ -113,6 +130,18 @@ class TrainingSection(_Section):
     learning_rate: float = Field(default=0.5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0, description="data-free, added after the noise")
     server_learning_rate: float = Field(default=1.0, gt=0)
+    ema_decay: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="moving average of the global parameters over the rounds, which is what is "
+        "evaluated and finalised; 0: the last round's parameters",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="of forward and backward passes where the hardware has it; gradients, norms, "
+        "clipping and noise are in float32 and float64 always",
+    )
 
 
 class AdaptationSection(_Section):
@@ -172,6 +201,47 @@ class EvaluationSection(_Section):
         "labels, and is refused with privacy, because one patient would move others",
     )
     bootstrap_draws: int = Field(default=2000, ge=100)
+    release_every: int = Field(
+        default=0,
+        ge=0,
+        description="noised metrics of the test patients leave every so many rounds and after the "
+        "last; 0: never",
+    )
+    release_noise_multiplier: float = Field(
+        default=0.0, ge=0, description="noise of one such release over its sensitivity"
+    )
+    early_stop_patience: int = Field(
+        default=0,
+        ge=0,
+        description="noised releases without improvement before the rounds end; 0: never",
+    )
+
+    @model_validator(mode="after")
+    def _releases_are_asked_for(self) -> EvaluationSection:
+        if not self.release_every and self.release_noise_multiplier > 0:
+            raise ValueError("release_noise_multiplier without release_every: nothing is released")
+        if not self.release_every and self.early_stop_patience > 0:
+            raise ValueError("early_stop_patience needs release_every: it uses released figures")
+        return self
+
+
+class CalibrationSection(_Section):
+    """How scores become a decision once the last round is over."""
+
+    rule: Literal["argmax", "prior_free"] = Field(
+        default="argmax",
+        description="prior_free: logits are corrected by noised statistics of the training "
+        "patients, released once",
+    )
+    noise_multiplier: float = Field(
+        default=0.0, ge=0, description="noise of that release over its sensitivity"
+    )
+
+    @model_validator(mode="after")
+    def _release_is_asked_for(self) -> CalibrationSection:
+        if self.rule == "argmax" and self.noise_multiplier > 0:
+            raise ValueError("noise_multiplier with rule 'argmax': nothing is released")
+        return self
 
 
 class FederationPlan(_Section):
@@ -195,6 +265,22 @@ class FederationPlan(_Section):
     adaptation: AdaptationSection = Field(default_factory=AdaptationSection)
     federation: FederationSection
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
+    calibration: CalibrationSection = Field(default_factory=CalibrationSection)
+
+    @model_validator(mode="after")
+    def _every_release_is_noised_when_private(self) -> FederationPlan:
+        releases = (
+            ("evaluation.release_noise_multiplier", self.evaluation.release_every > 0,
+             self.evaluation.release_noise_multiplier),
+            ("calibration.noise_multiplier", self.calibration.rule == "prior_free",
+             self.calibration.noise_multiplier),
+        )  # fmt: skip
+        for field, released, noise in releases:
+            if self.privacy.mode != "none" and released and noise <= 0:
+                raise ValueError(f"privacy mode {self.privacy.mode!r} needs {field} > 0")
+            if self.privacy.mode == "none" and noise > 0:
+                raise ValueError(f"privacy mode 'none' adds no noise: set {field} to 0")
+        return self
 
     @property
     def canonical_json(self) -> bytes:

@@ -12,7 +12,10 @@ import typer
 from rich.console import Console
 
 from shared_model.errors import SmrfedError
+from shared_model.start_environment import start_environment
+from simulations.audit.command import audit_command
 from simulations.pretraining.command import pretrain_command
+from simulations.privacy_study.command import privacy_command
 
 app = typer.Typer(
     help="Simulate federations of hospitals on this machine, with synthetic patients.",
@@ -21,15 +24,6 @@ app = typer.Typer(
     add_completion=False,
 )
 
-# glibc gives every large activation back to the system, and page faults then cost more than the
-# convolutions: docs/performance.md has what these settings gain and cost.
-_ENVIRONMENT = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "68719476736",
-    "MALLOC_TOP_PAD_": "268435456",
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
 _MARK = "SMRFED_SIM_ENVIRONMENT"
 
 _Out = Annotated[Path, typer.Option("--out", help="folder for everything that is written")]
@@ -87,6 +81,8 @@ def demo(
 
 
 app.command("pretrain")(pretrain_command)
+app.command("audit")(audit_command)
+app.command("privacy")(privacy_command)
 
 
 @app.command("recorded-run")
@@ -109,7 +105,7 @@ def main() -> None:
     """Entry point: numbered errors on stderr with exit code 1, Ctrl-C and SIGTERM with 130."""
     if _MARK not in os.environ:
         # The C library reads its settings when a process starts, so start once more with them.
-        environment = {**_ENVIRONMENT, **os.environ, _MARK: "1"}
+        environment = {**start_environment(1), **os.environ, _MARK: "1"}
         os.execve(
             sys.executable, [sys.executable, "-m", "simulations.cli", *sys.argv[1:]], environment
         )

@@ -8,24 +8,33 @@ import threading
 import time
 from collections.abc import Mapping
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.agent.acceptance import AcceptedPlans
+from client.agent.clip_rounds import restore_clip, store_clip
 from client.agent.final_model import keep_final_model
+from client.agent.instructions import admit_instruction, shared_arrays
+from client.agent.refusal_record import note_refusal
 from client.agent.refusals import site_failed
 from client.agent.replies import Question, ReplyStore
+from client.agent.sent_archive import SentArchive
 from client.agent.site_data import Progress, SiteData, training_device
 from client.agent.site_rounds import restore_site, store_site
 from client.agent.state import StateFolder
 from client.agent.state_lock import StateLock
+from client.agent.statistics import released_statistics
 from client.agent.status import Activity, AgentStatus
 from client.config import SiteConfig
+from client.egress.acknowledgements import Acknowledgements
+from client.egress.door import CLOSED
 from client.egress.gate import EgressGate
-from client.egress.policy import SitePolicy
+from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Receipts
-from client.privacy.composition import round_use, site_trains_in_rounds
+from client.egress.refusals import Refusals
+from client.privacy.composition import site_trains_in_rounds
 from client.privacy.ledger import Ledger
+from client.privacy.witness import require_charged
+from client.training.examples import PatientExamples
 from client.training.rounds import train_round
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
@@ -33,15 +42,14 @@ from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import Arrays, body_digest, decode_arrays, encode_arrays
+from shared_model.privacy.plan_cost import release_use
+from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays, largest_body
 from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, load_public_key
-from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
+from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed, seal
+from shared_model.releases.statistics import Statistics, shapes
 
 _log = logging.getLogger(__name__)
-
-# The names, dtypes and offsets that safetensors writes before the numbers, generously.
-_HEADER_BYTES_PER_ARRAY = 512
 
 
 class SiteAgent:
@@ -62,7 +70,8 @@ class SiteAgent:
 
     Raises SMR-E104 (the plan does not name this site), SMR-E304 and SMR-E31x (the policy does not
     admit it), SMR-E415 (it would send other arrays than shown at acceptance), SMR-E118 (keys),
-    SMR-E421 (device) and the errors of the model, the atlas, the ledger and the receipts.
+    SMR-E421 (device), SMR-E353 (a release that was never charged) and the errors of the model, the
+    atlas, the ledger and the receipts.
     """
 
     def __init__(
@@ -87,12 +96,18 @@ class SiteAgent:
         self._policy = SitePolicy.load(self._config.policy)
         self._policy.admit_plan(plan)
         self._coordinator = load_public_key(self._config.coordinator_key)
+        self._policy.admit_coordinator(fingerprint(self._coordinator))
         self._key = load_or_create_signing_key(state.key)
         self._ledger = Ledger(state.ledger, self._policy.max_epsilon)
         self._receipts = Receipts(state.receipts)
-        self._receipts.verify()
+        require_charged(self._ledger, self._receipts.read())
         self._gate = EgressGate(self._policy, self._receipts)
-        self._replies = ReplyStore(state.replies)
+        self._refusals = Refusals(state.refusals)
+        self._acknowledgements = Acknowledgements(
+            state.acknowledgements, self._coordinator, self._receipts
+        )
+        archive = SentArchive(state.sent, self._policy.max_sent_archive_bytes)
+        self._replies = ReplyStore(state.replies, archive=archive)
         self._replies.remove_leftovers()
         self._reserved: tuple[Question, int] | None = None
         self._model = SiteModel.build(
@@ -121,8 +136,7 @@ class SiteAgent:
     @property
     def max_body_bytes(self) -> int:
         """Largest body, in bytes, that an instruction of the plan can have."""
-        numbers = sum(math.prod(shape) for shape in self._shapes.values())
-        return 4 * numbers + _HEADER_BYTES_PER_ARRAY * (1 + len(self._shapes))
+        return largest_body(self._shapes)
 
     def status(self) -> AgentStatus:
         """What the agent is doing; nothing in it depends on patients."""
@@ -156,22 +170,36 @@ class SiteAgent:
             self._lock.release()
 
     def handle(self, instruction: Sealed) -> Sealed:
-        """Answer a sealed instruction with a sealed reply.
+        """Answer a sealed instruction with a sealed reply; a refusal is noted in a receipt.
 
-        Nothing is read, written or spent for a message that the coordinator did not sign or that is
-        not for this site and plan. Raises SMR-E113, SMR-E116 and SMR-E117 (message), SMR-E401
-        (other plan), SMR-E402 (other site), SMR-E416 (no such round in the plan), SMR-E405
-        (arrays), SMR-E403 and SMR-E404 (asked before in other words, or too late), the numbered
-        errors of archive, ledger and egress gate, and SMR-E410 for anything unforeseen.
+        No patient is read and nothing spent for a message that the coordinator did not sign or that
+        is not for this site and plan. Raises SMR-E113, SMR-E116 and SMR-E117 (message), SMR-E401
+        (other plan), SMR-E402 (other site), SMR-E416 (no such round in the plan), SMR-E370 (the
+        plan announces no such release), SMR-E405 (arrays), SMR-E403 and SMR-E404 (asked before in
+        other words, or too late), the numbered errors of archive, ledger and egress gate, SMR-E366
+        (an acknowledgement of what never left), and SMR-E410 for anything unforeseen.
         """
+        try:
+            return self._handle(instruction)
+        except SmrfedError as error:
+            self.refused(error, instruction)
+            raise
+
+    def refused(self, error: SmrfedError, instruction: Sealed | None = None) -> None:
+        """Note that an instruction, or what should have been one, was refused."""
+        note_refusal(self._refusals, self._coordinator, error, instruction)
+
+    def _handle(self, instruction: Sealed) -> Sealed:
         instruction.verify(self._coordinator, "coordinator")
         header = decode_header(RoundInstruction, instruction)
-        self._admit(header)
+        admit_instruction(header, self._plan, self.name)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
         with self._working:
             if not self._lock.held:
                 raise RuntimeError("the agent was closed")
             try:
+                if header.acknowledged is not None:
+                    self._acknowledgements.record(header.acknowledged, self.name)
                 return self._answer(question, header, instruction)
             except SmrfedError:
                 raise
@@ -181,58 +209,80 @@ class SiteAgent:
             finally:
                 self._activity = "idle"
 
-    def _admit(self, header: RoundInstruction) -> None:
-        """Whether the message is for this site and plan, at a round that the plan has."""
-        for code, what, expected, found in (
-            ("SMR-E401", "plan", self._plan.digest, header.plan_digest),
-            ("SMR-E402", "site", self.name, header.site),
-        ):
-            if expected != found:
-                raise SmrfedError(
-                    code,
-                    f"the instruction is for another {what}",
-                    expected=expected,
-                    found=found,
-                    remedy="the coordinator must use the plan and the name that this site accepted",
-                )
-        if header.round > self._plan.training.rounds:
-            raise SmrfedError(
-                "SMR-E416",
-                f"plan {self._plan.name!r} has no round {header.round}",
-                expected=f"1 to {self._plan.training.rounds}",
-                found=header.round,
-                remedy="more rounds need a new plan, which every site accepts anew",
-            )
-
     def _answer(self, question: Question, header: RoundInstruction, instruction: Sealed) -> Sealed:
         reply = self._replies.find(question)
-        if reply is None:
-            shared = self._shared(instruction)
+        if reply is not None:
+            self._seal_reservation(question, reply)
+            self._gate.hand_over(reply)
+        else:
+            shared = shared_arrays(instruction, self._shapes)
+            if header.kind != "finalise":
+                self._gate.require_open(self._leaving(header.kind))
             if header.kind == "train":
                 reply = self._train(question, header, shared)
+            elif header.kind != "finalise":
+                reply = self._look(question, header, shared, header.kind)
             else:
                 reply = self._finalise(question, header, shared)
-        self._seal_reservation(question, reply)
+            self._seal_reservation(question, reply)
         return reply
 
     def _train(self, question: Question, header: RoundInstruction, shared: Arrays) -> Sealed:
         self._prepare(None)
         self._activity = "training"
-        self._replies.claim(question)
-        reservation = self._reserve(question)
+        reservation = self._begin(question)
         folder = self._state.model(question.run_id)
         self._model.load_shared(shared)
         if site_trains_in_rounds(self._plan):
             restore_site(folder, self._model, question.round)
         trained = train_round(
-            self._model, self._data.train, self._plan, self.name, question.round, question.run_id
+            self._model,
+            self._data.train,
+            self._plan,
+            self.name,
+            question.round,
+            question.run_id,
+            restore_clip(folder, question.round),
         )
+        if self._plan.privacy.clipping == "adaptive":
+            store_clip(folder, trained.clipping_norm, question.round)
         if site_trains_in_rounds(self._plan):
             store_site(folder, self._model, question.round)
         if reservation is not None:
             self._reserved = None
             self._ledger.commit(reservation)
-        return self._release(question, header, trained.delta, trained.metrics)
+        drawn = int(trained.metrics.get("drawn_patients", 0))
+        return self._release(question, header, trained.delta, trained.metrics, drawn)
+
+    def _look(
+        self, question: Question, header: RoundInstruction, shared: Arrays, kind: Statistics
+    ) -> Sealed:
+        """Answer with sums over test (``evaluate``) or training patients (``calibrate``)."""
+        self._prepare(None)
+        self._activity = "evaluating" if kind == "evaluate" else "calibrating"
+        examples = self._side(kind)
+        reservation = self._begin(question)
+        self._model.load_shared(shared)
+        if site_trains_in_rounds(self._plan):
+            restore_site(self._state.model(question.run_id), self._model, question.round + 1)
+        else:
+            # What was fitted to patients without noise must not be seen through other patients.
+            self._model.reset_site()
+        arrays = released_statistics(self._model, examples, self._plan, kind)
+        if reservation is not None:
+            self._reserved = None
+            self._ledger.commit(reservation)
+        return self._release(question, header, arrays, {}, len(examples))
+
+    def _side(self, kind: Kind) -> tuple[PatientExamples, ...]:
+        """The patients that a release of this kind looks at."""
+        return self._data.test if kind == "evaluate" else self._data.train
+
+    def _leaving(self, kind: Kind) -> Shapes:
+        """Names and shapes of a reply of this kind."""
+        if kind == "finalise":
+            return {}
+        return self._shapes if kind == "train" else shapes(self._plan, kind)
 
     def _finalise(self, question: Question, header: RoundInstruction, shared: Arrays) -> Sealed:
         self._activity = "finalising"
@@ -247,74 +297,94 @@ class SiteAgent:
         header: RoundInstruction,
         arrays: Arrays,
         metrics: Mapping[str, float],
+        patients: int = 0,
     ) -> Sealed:
-        """Gate, seal, store: the only way in which arrays get out of this object."""
+        """Gate, seal, store: the only way in which arrays get out of this object.
+
+        ``patients`` is over how many patients metrics or counts were taken, for mode ``none``. What
+        the gate holds for a later hour is stored as well: it is neither lost nor computed again.
+        """
         body = encode_arrays(arrays)
-        asked = header.model_dump(exclude={"body_sha256"})
+        asked = header.model_dump(exclude={"body_sha256", "acknowledged"})
         reply = RoundReply(
             **asked,
             body_sha256=body_digest(body),
             instruction_sha256=question.instruction_sha256,
-            metrics=self._metrics(metrics),
+            metrics=self._metrics(metrics, patients),
         )
         spent = None
         if self._plan.privacy.mode != "none":
             spent = self._ledger.spent(self._plan.privacy.delta)
-        self._gate.release(reply, arrays, self._plan, self._shapes, epsilon_after=spent)
+        held = None
+        try:
+            self._gate.release(
+                reply,
+                arrays,
+                self._plan,
+                self._leaving(header.kind),
+                epsilon_after=spent,
+                patients=patients,
+            )
+        except SmrfedError as error:
+            if error.code not in CLOSED:
+                raise
+            held = error
         sealed = seal(reply.canonical_json, body, self._key)
         self._replies.save(question, sealed)
+        if held is not None:
+            raise held
         _log.info("answered round %d (%s) of run %s", header.round, header.kind, header.run_id)
         return sealed
 
-    def _metrics(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def _metrics(self, metrics: Mapping[str, float], patients: int) -> dict[str, float]:
         if self._plan.privacy.mode != "none" or not self._policy.allow_metrics:
+            return {}
+        if patients < self._policy.min_cell:
             return {}
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
+    def _begin(self, question: Question) -> int | None:
+        """Claim and charge; what cannot be paid leaves nothing on the disk, however often asked."""
+        new = self._replies.claim(question)
+        try:
+            return self._reserve(question)
+        except SmrfedError:
+            if new:
+                self._replies.withdraw(question)
+            raise
+
     def _reserve(self, question: Question) -> int | None:
-        """Charge the round; again only when an earlier attempt may have got further than here."""
-        if self._plan.privacy.mode == "none":
+        """Charge the release; again only when an earlier attempt may have got further than here."""
+        kind = question.kind
+        if self._plan.privacy.mode == "none" or kind == "finalise":
             return None
         if self._reserved is None or self._reserved[0] != question:
             # A training that failed in this process released nothing: its charge is used again.
             # What an attempt of a killed process did is unknown: it stays charged beside this one.
-            use = round_use(self._plan)
-            reservation = self._ledger.reserve(question.run_id, question.round, self._plan, use)
+            reservation = self._ledger.reserve(
+                question.run_id,
+                question.round,
+                self._plan,
+                release_use(self._plan, kind),
+                purpose=kind,
+                patients=[patient.id for patient in self._side(kind)],
+            )
             self._reserved = question, reservation
         return self._reserved[1]
 
     def _seal_reservation(self, question: Question, reply: Sealed) -> None:
         """Note in the ledger that the stored reply may leave; also after a crash in between."""
-        if question.kind != "train" or self._plan.privacy.mode == "none":
+        if question.kind == "finalise" or self._plan.privacy.mode == "none":
             return
         mine = [
             entry
             for entry in self._ledger.entries()
-            if (entry.run_id, entry.round) == (question.run_id, question.round)
+            if (entry.run_id, entry.round, entry.purpose)
+            == (question.run_id, question.round, question.kind)
         ]
         # The last reservation of a round is the one that the stored reply came from.
         if mine and mine[-1].state == "commit":
             self._ledger.seal(mine[-1].id, reply.digest.hex())
-
-    def _shared(self, instruction: Sealed) -> Arrays:
-        """The shared parameters of an instruction; raises SMR-E115 or SMR-E405."""
-        arrays = decode_arrays(instruction.body)
-        found = {name: value.shape for name, value in arrays.items()}
-        if found != self._shapes:
-            differing = sorted(set(found.items()) ^ set(self._shapes.items()))
-            problem = "; ".join(f"{name} {shape}" for name, shape in differing[:6])
-        else:
-            wrong = [name for name, value in arrays.items() if not np.isfinite(value).all()]
-            problem = f"NaN or infinity in {', '.join(wrong[:6])}" if wrong else ""
-        if problem:
-            raise SmrfedError(
-                "SMR-E405",
-                "the instruction's arrays are not the shared parameters of the plan",
-                expected=f"{len(self._shapes)} finite arrays by name and shape",
-                found=problem,
-                remedy="check that coordinator and site run the same smrfed version and atlas",
-            )
-        return arrays
 
     def _prepare(self, progress: Progress | None) -> None:
         self._activity = "preparing"

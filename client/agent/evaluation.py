@@ -16,20 +16,26 @@ from shared_model.metrics import METRICS, Floats, Ints, bootstrap, checked, stra
 _WITH_INTERVAL = ("balanced_accuracy", "macro_auc")
 
 
-@torch.no_grad()
 def probabilities(model: SiteModel, examples: Sequence[PatientExamples]) -> tuple[Ints, Floats]:
-    """Labels ``(N,)`` and class probabilities ``(N, C)`` of N >= 1 patients.
+    """:func:`mean_probabilities` of at least one patient; raises SMR-E607 unless they are some."""
+    return checked(*mean_probabilities(model, examples))
+
+
+@torch.no_grad()
+def mean_probabilities(
+    model: SiteModel, examples: Sequence[PatientExamples]
+) -> tuple[Ints, Floats]:
+    """Labels ``(N,)`` and class probabilities ``(N, C)``, as they come: perhaps not finite.
 
     A patient's probabilities are the mean over the patient's scans; the label is that of the first
-    visit.
+    visit. Each patient is a forward pass of its own, so that no row depends on another patient.
     """
     model.model.eval()
-    rows = []
-    for patient in examples:
+    rows = np.zeros((len(examples), len(model.plan.task.labels)))
+    for row, patient in enumerate(examples):
         scans = [torch.softmax(model.logits(inputs).double(), 1) for inputs, _ in patient.chunks()]
-        rows.append(torch.cat(scans).mean(0).cpu().numpy())
-    labels = np.array([int(patient.labels[0]) for patient in examples])
-    return checked(labels, np.stack(rows))
+        rows[row] = torch.cat(scans).mean(0).cpu().numpy()
+    return np.array([int(patient.labels[0]) for patient in examples], dtype=np.int64), rows
 
 
 def scores(y: Ints, p: Floats, draws: int, seed: int) -> dict[str, Any]:

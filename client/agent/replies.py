@@ -12,18 +12,20 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from client.agent.durable import TEMPORARY, write_durably
+from client.agent.sent_archive import SentArchive
 from shared_model.errors import SmrfedError
+from shared_model.protocol.messages import Kind
 from shared_model.protocol.sealed import SIGNATURE_BYTES, Sealed
-
-Kind = Literal["train", "finalise"]
 
 _MAGIC = b"smrfed-reply-1\n"
 _PREAMBLE = len(_MAGIC) + 32 + 32 + 8 + 8
-_STEM = re.compile(r"(\d{7})-(train|finalise)")
-_ORDER: tuple[Kind, ...] = ("train", "finalise")
+# Within a round: the update; at the end, the decision rule before the last look at the result.
+_ORDER: tuple[Kind, ...] = ("train", "calibrate", "evaluate", "finalise")
+# An instruction costs nothing to invent, and every run leaves claims and a model folder.
+MAX_RUNS = 1000
+_STEM = re.compile(rf"(\d{{7}})-({'|'.join(_ORDER)})")
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,22 @@ class ReplyStore:
     """The sealed answers of one site, below ``folder``.
 
     Bounded: the answers of the last ``keep`` rounds of an unfinished run, and only the last answer
-    of a finalised run; of every question ever begun, a claim of some 100 bytes. Not safe for two
-    processes at once: the agent holds the lock of the state folder.
+    of a finalised run; of every question ever begun, a claim of some 100 bytes; ``max_runs`` runs.
+    Older answers go to ``archive``. Not safe for two processes at once: the agent holds the lock of
+    the state folder.
     """
 
-    def __init__(self, folder: Path, keep: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 3,
+        archive: SentArchive | None = None,
+        max_runs: int = MAX_RUNS,
+    ) -> None:
         self._folder = folder
         self._keep = keep
+        self._archive = archive
+        self._max_runs = max_runs
 
     def remove_leftovers(self) -> None:
         """Remove what a kill left half written; only for the holder of the state folder's lock."""
@@ -93,13 +104,27 @@ class ReplyStore:
             )
         return None
 
-    def claim(self, question: Question) -> None:
-        """Note durably that work on this question begins; call after :meth:`find`."""
+    def claim(self, question: Question) -> bool:
+        """Note durably that work on this question begins; call after :meth:`find`.
+
+        False when it had begun before. Raises SMR-E423 for one run more than the store holds.
+        """
         path = self._path(question, "claim")
-        if not path.exists():
-            write_durably(
-                path, json.dumps({"instruction_sha256": question.instruction_sha256}).encode()
-            )
+        if path.exists():
+            return False
+        if not path.parent.exists():
+            self._require_room(question.run_id)
+        write_durably(
+            path, json.dumps({"instruction_sha256": question.instruction_sha256}).encode()
+        )
+        return True
+
+    def withdraw(self, question: Question) -> None:
+        """Forget a claim on which no work was done, and the run if it has nothing else."""
+        self._path(question, "claim").unlink(missing_ok=True)
+        run = self._run(question.run_id)
+        if not any(run.iterdir()):
+            run.rmdir()
 
     def save(self, question: Question, reply: Sealed) -> None:
         """Store the answer durably, then drop the answers that nobody can ask for any more."""
@@ -115,9 +140,18 @@ class ReplyStore:
             reply.body,
             reply.signature,
         )
-        keep = 1 if question.kind == "finalise" else self._keep
-        for old in self._answered(question.run_id)[:-keep]:
-            (self._run(question.run_id) / f"{_stem(*old)}.reply").unlink()
+        answered = self._answered(question.run_id)
+        if question.kind == "finalise":
+            past = answered[:-1]
+        else:
+            rounds = sorted({number for number, _ in answered})[-self._keep :]
+            past = [place for place in answered if place[0] not in rounds]
+        for old in past:
+            path = self._run(question.run_id) / f"{_stem(*old)}.reply"
+            if self._archive is None:
+                path.unlink()
+            else:
+                self._archive.take(path)
 
     def newest(self, run_id: str) -> tuple[int, int] | None:
         """Place of the last answered question of a run."""
@@ -134,9 +168,22 @@ class ReplyStore:
                 answers[written, run.name] = newest[0], _ORDER[newest[1]]
         return {name: answer for (_, name), answer in sorted(answers.items())}
 
+    def _require_room(self, run_id: str) -> None:
+        runs = sum(1 for _ in self._folder.glob("*"))
+        if runs >= self._max_runs:
+            raise SmrfedError(
+                "SMR-E423",
+                f"run {run_id} would be one more than this site keeps",
+                expected=f"at most {self._max_runs} runs",
+                found=f"{runs} below {self._folder}",
+                remedy="ask the coordinator what so many runs are for; if they were real, stop the "
+                "agent and move this folder to an archive: ledger and receipts stay",
+            )
+
     def _answered(self, run_id: str) -> list[tuple[int, int]]:
         matches = (_STEM.fullmatch(path.stem) for path in self._run(run_id).glob("*.reply"))
-        return sorted((int(m[1]), 0 if m[2] == "train" else 1) for m in matches if m)
+        order = {str(kind): place for place, kind in enumerate(_ORDER)}
+        return sorted((int(m[1]), order[m[2]]) for m in matches if m)
 
     def _run(self, run_id: str) -> Path:
         return self._folder / run_id
@@ -151,19 +198,28 @@ class ReplyStore:
             raise _damaged(path, error) from None
 
     def _read_reply(self, path: Path, instruction_sha256: str) -> Sealed:
-        data = path.read_bytes()
-        header = int.from_bytes(data[_PREAMBLE - 16 : _PREAMBLE - 8], "little")
-        body = int.from_bytes(data[_PREAMBLE - 8 : _PREAMBLE], "little")
-        content = data[_PREAMBLE:]
-        digests = data[len(_MAGIC) : _PREAMBLE - 16]
-        if (
-            not data.startswith(_MAGIC)
-            or len(content) != header + body + SIGNATURE_BYTES
-            or digests != bytes.fromhex(instruction_sha256) + hashlib.sha256(content).digest()
-        ):
-            raise _damaged(path, f"{len(data)} bytes")
-        end = len(content) - SIGNATURE_BYTES
-        return Sealed(content[:header], content[header:end], content[end:])
+        answered, reply = read_reply(path)
+        if answered != instruction_sha256:
+            raise _damaged(path, f"an answer to instruction {answered}")
+        return reply
+
+
+def read_reply(path: Path) -> tuple[str, Sealed]:
+    """The digest of the instruction that a stored answer answers, and the answer; SMR-E407."""
+    data = path.read_bytes()
+    header = int.from_bytes(data[_PREAMBLE - 16 : _PREAMBLE - 8], "little")
+    body = int.from_bytes(data[_PREAMBLE - 8 : _PREAMBLE], "little")
+    content = data[_PREAMBLE:]
+    instruction = data[len(_MAGIC) : len(_MAGIC) + 32]
+    digest = data[len(_MAGIC) + 32 : _PREAMBLE - 16]
+    if (
+        not data.startswith(_MAGIC)
+        or len(content) != header + body + SIGNATURE_BYTES
+        or digest != hashlib.sha256(content).digest()
+    ):
+        raise _damaged(path, f"{len(data)} bytes")
+    end = len(content) - SIGNATURE_BYTES
+    return instruction.hex(), Sealed(content[:header], content[header:end], content[end:])
 
 
 def _stem(round_number: int, order: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +17,7 @@ from client.agent import agent_pb2, agent_pb2_grpc
 from client.agent.refusals import outward, site_failed
 from client.agent.socket_path import claim_socket, owner_only
 from client.agent.status import AgentStatus
-from client.agent.wire import MAX_MESSAGE_BYTES, from_chunks, to_chunks
+from client.agent.wire import MAX_MESSAGE_BYTES, broken_off, from_chunks, to_chunks
 from shared_model.errors import SmrfedError
 from shared_model.protocol.sealed import Sealed
 
@@ -33,6 +36,9 @@ class Handler(Protocol):
 
     def handle(self, instruction: Sealed) -> Sealed:
         """Answer an instruction."""
+
+    def refused(self, error: SmrfedError) -> None:
+        """Note that something was refused before it was an instruction."""
 
     def status(self) -> AgentStatus:
         """What the agent is doing."""
@@ -55,8 +61,13 @@ class Service:
         self._socket.unlink(missing_ok=True)
 
 
-def serve(agent: Handler, socket: Path) -> Service:
-    """Start answering on ``socket`` (mode 0600, folder 0700); raises SMR-E411."""
+def serve(agent: Handler, socket: Path, pace_s: float = 0.0, receive_s: float = 120.0) -> Service:
+    """Start answering on ``socket`` (mode 0600, folder 0700); raises SMR-E411.
+
+    What the agent says, reply or refusal, leaves a multiple of ``pace_s`` seconds after the
+    instruction came, so that the time of an answer tells less about who was trained on. A call
+    whose instruction is not there after ``receive_s`` seconds is ended: it would hold a place.
+    """
     socket = socket.absolute()
     claim_socket(socket)
     server = grpc.server(
@@ -67,7 +78,7 @@ def serve(agent: Handler, socket: Path) -> Service:
         ],
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    agent_pb2_grpc.add_AgentServicer_to_server(_Servicer(agent), server)
+    agent_pb2_grpc.add_AgentServicer_to_server(_Servicer(agent, pace_s, receive_s), server)
     with owner_only():
         server.add_insecure_port(f"unix:{socket}")
         server.start()
@@ -77,23 +88,44 @@ def serve(agent: Handler, socket: Path) -> Service:
 class _Servicer(agent_pb2_grpc.AgentServicer):  # type: ignore[misc]
     """Translates between chunks and the agent; what goes wrong leaves as a number."""
 
-    def __init__(self, agent: Handler) -> None:
+    def __init__(self, agent: Handler, pace_s: float, receive_s: float) -> None:
         self._agent = agent
+        self._pace_s = pace_s
+        self._receive_s = receive_s
 
     def Handle(  # noqa: N802 (gRPC names it)
         self, request_iterator: Iterator[agent_pb2.Chunk], context: Any
     ) -> Iterator[agent_pb2.Chunk]:
+        too_slow = threading.Timer(self._receive_s, context.cancel)
+        too_slow.daemon = True
+        too_slow.start()
         try:
             instruction = from_chunks(request_iterator, self._agent.max_body_bytes)
-            reply = self._agent.handle(instruction)
         except SmrfedError as error:
+            self._agent.refused(error)
             _refuse(context, error)
         except grpc.RpcError:
-            # The courier went away before its instruction was complete: there is nobody to tell.
+            # What came is no message of ours, or the courier went away: there is nobody to tell.
+            self._agent.refused(broken_off())
             raise
+        finally:
+            too_slow.cancel()
+        try:
+            reply = self._paced(instruction)
+        except SmrfedError as error:
+            _refuse(context, error)
         except Exception as error:
             _refuse(context, site_failed(error))
         yield from to_chunks(reply)
+
+    def _paced(self, instruction: Sealed) -> Sealed:
+        start = time.monotonic()
+        try:
+            return self._agent.handle(instruction)
+        finally:
+            if self._pace_s:
+                elapsed = time.monotonic() - start
+                time.sleep(math.ceil(elapsed / self._pace_s) * self._pace_s - elapsed)
 
     def Status(self, request: agent_pb2.StatusRequest, context: Any) -> agent_pb2.StatusReply:  # noqa: N802
         status = self._agent.status()
@@ -111,6 +143,7 @@ class _Servicer(agent_pb2_grpc.AgentServicer):  # type: ignore[misc]
 
 
 def _refuse(context: Any, error: SmrfedError) -> NoReturn:
-    _log.error("instruction refused: %s", error, exc_info=error)
+    # A flood of strangers' messages must not push everything else out of the log.
+    _log.error("instruction refused: %s", error, exc_info=error if error.__cause__ else None)
     context.abort(grpc.StatusCode.FAILED_PRECONDITION, outward(error))
     raise AssertionError("abort raises")

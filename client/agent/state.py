@@ -38,6 +38,21 @@ class StateFolder:
         return self.path / "receipts.jsonl"
 
     @property
+    def refusals(self) -> Path:
+        """Receipts of refused instructions."""
+        return self.path / "refusals.jsonl"
+
+    @property
+    def acknowledgements(self) -> Path:
+        """What the coordinator signed for."""
+        return self.path / "acknowledgements.jsonl"
+
+    @property
+    def sent(self) -> Path:
+        """Copies of older answers that left, by run; the newest are in :attr:`replies`."""
+        return self.path / "sent"
+
+    @property
     def tokens(self) -> Path:
         """Cached tokens of prepared scans, for plans with a frozen encoder."""
         return self.path / "tokens"

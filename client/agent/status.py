@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Activity = Literal["idle", "preparing", "training", "finalising"]
+Activity = Literal["idle", "preparing", "training", "evaluating", "calibrating", "finalising"]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from client.agent import agent_pb2
 from shared_model.errors import SmrfedError
-from shared_model.protocol.sealed import MAX_BODY_BYTES, MAX_HEADER_BYTES, Sealed
+from shared_model.protocol.sealed import MAX_BODY_BYTES, Sealed
 
 CHUNK_BYTES = 1 << 20
 # A gRPC message is an opening (header, signature) or one piece; anything larger is not ours.
-MAX_MESSAGE_BYTES = MAX_HEADER_BYTES + (64 << 10)
+MAX_MESSAGE_BYTES = CHUNK_BYTES + (64 << 10)
 
 
 def to_chunks(message: Sealed) -> Iterator[agent_pb2.Chunk]:
@@ -49,6 +49,11 @@ def from_chunks(chunks: Iterable[agent_pb2.Chunk], max_body_bytes: int = MAX_BOD
     if len(body) != opening.body_bytes:
         raise _malformed(f"{len(body)} bytes", f"{opening.body_bytes} bytes, as announced")
     return Sealed(opening.header, bytes(body), opening.signature)
+
+
+def broken_off() -> SmrfedError:
+    """The error for a call that gRPC itself ended before a message was there: SMR-E413."""
+    return _malformed("a call that broke off, or bytes that are no chunk", "a whole message")
 
 
 def _malformed(found: str, expected: str) -> SmrfedError:

@@ -130,6 +130,12 @@ class Problem(Enum):
         "3 GiB of free memory per process",
         "free memory or use --workers 1, then run smrfed-site prepare --again",
     )
+    LABEL_IMAGE = (
+        "SMR-E248",
+        "an image named T1w holds labels, not greys",
+        "a T1-weighted MR image, not a segmentation or a mask",
+        "put the scan itself in its place; segmentations belong into derivatives",
+    )
     NOT_IN_MNI = (
         "SMR-E240",
         "an image does not show a brain where MNI152 has one",

@@ -111,7 +111,7 @@ def check(config: ConfigArgument, plan: PlanOption = None, as_json: AsJson = Fal
     state = StateFolder(site.state_dir)
     agreed = FederationPlan.load(plan) if plan is not None else _newest(state)
     look("policy", lambda: _policy(site, agreed))
-    look("coordinator key", lambda: fingerprint(load_public_key(site.coordinator_key)))
+    look("coordinator key", lambda: _coordinator(site))
     look("site key", lambda: fingerprint(load_or_create_signing_key(state.key).public_key()))
     look("ledger", lambda: f"{Ledger(state.ledger).verify()} events, chain verified")
     look("plan", lambda: _plan(site, agreed))
@@ -168,6 +168,12 @@ def _policy(site: SiteConfig, plan: FederationPlan | None) -> str:
         f"modes {', '.join(policy.modes)}; epsilon up to {policy.max_epsilon:g} at delta "
         f"{policy.max_delta:g}; {policy.max_shared_parameters:,} numbers per reply"
     )
+
+
+def _coordinator(site: SiteConfig) -> str:
+    found = fingerprint(load_public_key(site.coordinator_key))
+    SitePolicy.load(site.policy).admit_coordinator(found)
+    return found
 
 
 def _plan(site: SiteConfig, plan: FederationPlan | None) -> str:

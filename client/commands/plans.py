@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from client.agent.acceptance import AcceptedPlans, Shapes
+from client.agent.acceptance import AcceptedPlans
 from client.agent.state import StateFolder
 from client.commands.display import (
     DEFAULT_CONFIG,
@@ -23,12 +19,13 @@ from client.commands.display import (
     print_facts,
     print_json,
 )
+from client.commands.outgoing import outgoing_arrays, print_outgoing
+from client.commands.policy import explained, print_lines
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
-from client.privacy.composition import plan_use
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.privacy.accounting import epsilon
+from shared_model.privacy.plan_cost import plan_epsilon
 
 PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")]
 Yes = Annotated[bool, typer.Option("--yes", help="accept without asking")]
@@ -45,13 +42,18 @@ def accept(
     agreed = FederationPlan.load(plan)
     policy = SitePolicy.load(site.policy)
     entry = agreed.site(site.name)
-    policy.admit_plan(agreed)
+    try:
+        policy.admit_plan(agreed)
+    except SmrfedError:
+        if not as_json:
+            print_lines(explained(site, policy, agreed, None))
+        raise
     with err.status("building the model to list what it would send"):
         outgoing = outgoing_arrays(agreed, config)
     if outgoing is not None:
         policy.admit_plan(agreed, outgoing)
     private = agreed.privacy.mode != "none"
-    spent = epsilon([plan_use(agreed)], agreed.privacy.delta) if private else None
+    spent = plan_epsilon(agreed) if private else None
     if not as_json:
         print_facts(
             {
@@ -68,12 +70,12 @@ def accept(
                 ),
                 "training": f"{agreed.training.rounds} rounds of {agreed.training.local_steps} "
                 f"steps, sampling rate {agreed.training.sampling_rate:g}",
-                "leaves": "per round the update of the shared parameters below"
-                + ("; never metrics, losses or counts" if private else _metrics(policy)),
+                "leaves": "only what is listed below" + ("" if private else _metrics(policy)),
                 "stays": "scans, identifiers, site parameters, evaluation, ledger and receipts",
             }
         )
-        _print_outgoing(agreed, outgoing)
+        print_lines(explained(site, policy, agreed, outgoing))
+        print_outgoing(agreed, outgoing)
     if not yes:
         _ask(as_json)
     acceptance = AcceptedPlans(StateFolder(site.state_dir).plans).accept(agreed, outgoing)
@@ -90,51 +92,6 @@ def accept(
         )
     else:
         out.print("accepted: compare the digest with the coordinator's, then smrfed-site run")
-
-
-def outgoing_arrays(plan: FederationPlan, config: Path) -> Shapes | None:
-    """Names and shapes of the shared parameters; ``None`` where the training stack is missing.
-
-    The model is built in a process of its own, so that this one needs no torch. Raises the error of
-    that process when the model cannot be built.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "client.agent.outgoing", str(config)],
-        input=plan.canonical_json,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode == 3:
-        return None
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        raise SmrfedError(
-            "SMR-E418",
-            "the process that lists what a plan would send ended without an answer",
-            expected="names and shapes",
-            found=done.stderr.decode(errors="replace").strip()[-500:],
-            remedy="run `python -m client.agent.outgoing SITE_TOML < plan.json` to see its error",
-        ) from None
-    if "error" in answer:
-        raise SmrfedError(**answer["error"])
-    return {name: tuple(shape) for name, shape in answer["shapes"].items()}
-
-
-def _print_outgoing(plan: FederationPlan, outgoing: Shapes | None) -> None:
-    if outgoing is None:
-        out.print(
-            f"no torch here: the shared parameters match {list(plan.groups.shared)}, less "
-            f"{list(plan.groups.frozen + plan.groups.site)}; the agent refuses any other"
-        )
-        return
-    table = Table("array that leaves per round", "shape", "bytes")
-    for name, shape in outgoing.items():
-        table.add_row(name, " x ".join(map(str, shape)) or "1", f"{4 * math.prod(shape):,}")
-    numbers = sum(math.prod(shape) for shape in outgoing.values())
-    table.add_section()
-    table.add_row(f"{len(outgoing)} arrays", f"{numbers:,} numbers", f"{4 * numbers:,}")
-    out.print(table)
 
 
 def _metrics(policy: SitePolicy) -> str:

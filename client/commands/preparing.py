@@ -13,6 +13,7 @@ from rich.table import Table
 
 from client.agent.acceptance import AcceptedPlans
 from client.agent.state import StateFolder
+from client.agent.state_lock import StateLock
 from client.commands.display import (
     DEFAULT_CONFIG,
     AsJson,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from client.intake.report import IntakeReport
     from client.prepared.assessment import AssessedScan, Assessment
     from client.prepared.native_site import NativeSite
+    from client.prepared.prune import Pruned
     from client.quality.admission import Use
 
 #: The exit code when everything else is prepared but something was excluded.
@@ -47,6 +49,14 @@ Workers = Annotated[
 Again = Annotated[
     bool, typer.Option("--again", help="also try scans again that failed before, unchanged")
 ]
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="then remove what was derived from scans that left the archive, or for plans that "
+        "nobody accepted",
+    ),
+]
 ScanName = Annotated[
     str, typer.Argument(help="the scan's name on the quality page (its first digits)")
 ]
@@ -60,6 +70,7 @@ def prepare(
     plan: PlanDigest = None,
     workers: Workers = None,
     again: Again = False,
+    prune: Prune = False,
     as_json: AsJson = False,
 ) -> None:
     """Take in, prepare and check every scan of the archive; only what is missing is done.
@@ -76,13 +87,19 @@ def prepare(
         log_to(StateFolder(site.state_dir).log)
     except OSError as error:
         raise no_room(site.state_dir, error) from None
+    if prune:
+        # An agent holds patients in memory: better told now than after an hour.
+        StateLock(site.state_dir).release()
     if agreed is not None and aligned:
         _prepare_aligned(site, agreed)
+        if prune:
+            _tell_pruned(_prune(site, native=False))
         return
     intake = None if site.dicom is None else _take_in(site)
     native = native_site(site, agreed)
     assessment = _prepare_native(native, agreed, workers, again, intake)
-    _tell(site, native, assessment, intake, as_json)
+    pruned = _prune(site, native=True) if prune else None
+    _tell(site, native, assessment, intake, pruned, as_json)
     left_out = any(scan.refusal(native.input.quality) for scan in assessment.scans)
     if assessment.exclusions or left_out:
         raise typer.Exit(EXCLUDED)
@@ -166,6 +183,17 @@ def _prepare_aligned(site: SiteConfig, plan: FederationPlan) -> None:
     out.print("prepared; start the agent with smrfed-site run")
 
 
+def _prune(site: SiteConfig, *, native: bool) -> Pruned:
+    from client.prepared.prune import prune
+
+    accepted = AcceptedPlans(StateFolder(site.state_dir).plans).all()
+    return prune(site, [acceptance.plan for acceptance in accepted], native=native)
+
+
+def _tell_pruned(pruned: Pruned) -> None:
+    out.print(f"removed: {pruned.files} files, {pruned.megabytes:g} MB", highlight=False)
+
+
 def _take_in(site: SiteConfig) -> IntakeReport:
     from client.intake.intake import take_in
     from client.intake.pseudonym import load_pseudonym_key
@@ -221,6 +249,7 @@ def _tell(
     native: NativeSite,
     assessment: Assessment,
     intake: IntakeReport | None,
+    pruned: Pruned | None,
     as_json: bool,
 ) -> None:
     use = native.input.quality
@@ -240,6 +269,8 @@ def _tell(
         }
         if intake is not None:
             facts["intake"] = {"images": intake.images, "excluded": dict(not_taken)}
+        if pruned is not None:
+            facts["pruned"] = {"files": pruned.files, "megabytes": pruned.megabytes}
         print_json(facts)
         return
     if intake is not None:
@@ -256,4 +287,6 @@ def _tell(
     out.print(table)
     for code, count in sorted(excluded.items()):
         out.print(f"excluded: {count} by {code} (docs/errors/{code}.md)", highlight=False)
+    if pruned is not None:
+        _tell_pruned(pruned)
     out.print(f"look at {page}", soft_wrap=True, highlight=False)

@@ -31,6 +31,7 @@ from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
+from shared_model.start_environment import start_environment
 
 PlanDigest = Annotated[
     str | None,
@@ -40,14 +41,6 @@ PlanDigest = Annotated[
 _LOG_BYTES = 10 << 20
 _LOG_FILES = 5
 _GRACE_S = 30.0
-# Pages that glibc gives back after every step are faulted in again in the next one: keeping them
-# makes training on a CPU faster by up to half (docs/performance.md). The C library reads them once,
-# when a program starts.
-_ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
-    "MALLOC_TOP_PAD_": str(256 << 20),
-}
 
 
 def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
@@ -70,7 +63,7 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     agent = SiteAgent(site, accepted.plan)
     try:
         # The courier finds the agent at once; its instructions wait until the scans are prepared.
-        service = serve(agent, site.socket)
+        service = serve(agent, site.socket, SitePolicy.load(site.policy).reply_pace_s)
         out.print(f"agent of site {site.name}, plan {accepted.plan.name!r}, on {site.socket}")
         try:
             preparation = threading.Thread(target=_prepare, args=(agent,), daemon=True)
@@ -161,7 +154,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
 
 def start_with_settings(threads: int) -> None:
     """Start this program anew with the settings that only count at its very start."""
-    wanted = {**_ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
+    wanted = start_environment(threads)
     if any(name not in os.environ for name in wanted):
         os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
         os.execv(sys.executable, sys.orig_argv)

@@ -63,14 +63,24 @@ exclude = []
 
 POLICY_TOML = """\
 # What may be trained here and what may leave. The coordinator cannot widen it; a plan beyond these
-# limits is refused by number (docs/privacy.md).
+# limits is refused by number (docs/privacy.md). What is left out keeps the value shown; a name that
+# is not known here stops everything. "smrfed-site policy check PLAN" explains what follows.
 
 # "local": differential privacy per patient, noise added inside this hospital.
 # "none": no guarantee; only for public or synthetic data.
 modes = ["local"]
 
+# The only models, plans (digests) and coordinator keys (fingerprints); without these lines: the
+# models of this installation, the plans that a person accepts, the key that site.toml names.
+# allowed_models = ["smrnet"]
+# allowed_plans = ["<64 hexadecimal digits>"]
+# coordinators = ["0123-4567-89ab-cdef-0123-4567-89ab-cdef"]
+
 # Cap of epsilon over all plans and runs of this hospital's patients, at the plan's delta.
 max_epsilon = 10.0
+
+# Cap of one plan's budget; without this line: max_epsilon.
+# max_epsilon_per_plan = 8.0
 
 # Largest delta that a plan may use; well below one over the number of patients.
 max_delta = 1e-5
@@ -81,6 +91,31 @@ max_shared_parameters = 50000
 
 # Training loss and drawn patients in mode "none"; in mode "local" no metrics ever leave.
 allow_metrics = false
+
+# Counts on test patients, and sums for calibration: with noise, and charged, in mode "local".
+allow_evaluation = false
+allow_calibration = false
+
+# Mode "none": nothing that was counted over fewer patients leaves. (In mode "local" the noise
+# protects every patient of a cell of any size.)
+min_cell = 10
+
+# An answer leaves a multiple of so many seconds after its instruction came, so that its time tells
+# less about the patients.
+reply_pace_s = 1.0
+
+# Data leaves in these windows only; without them at any hour. The coordinator asks again later.
+# [[release_hours]]
+# days = ["mon", "tue", "wed", "thu", "fri"]
+# start = "08:00"
+# end = "18:00"
+# timezone = "Europe/Berlin"
+
+# Above the windows, if wanted: replies with data, and their bytes, in any 24 hours; and the disk
+# for copies of what left (smrfed-site receipts show).
+# max_releases_per_day = 100
+# max_bytes_per_day = 100000000
+# max_sent_archive_bytes = 1073741824
 """
 
 

@@ -52,7 +52,7 @@ def _answer(content: RecordDict, socket: object) -> RecordDict:
             return pack(agent.handle(unpack(content)))
     except SmrfedError as error:
         _log.error("%s", error)
-        return pack_error(error.code)
+        return pack_error(error.code, error.found)
     except Exception:  # the reason must reach the coordinator, and the details must not
         _log.exception("the courier failed")
         return pack_error("SMR-E452")

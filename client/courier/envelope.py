@@ -8,6 +8,8 @@ written and read by ``server/flower/envelope.py``.
 
 from __future__ import annotations
 
+import re
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from shared_model.errors import SmrfedError
@@ -25,6 +27,11 @@ _TITLES = {
     "SMR-E451": "the courier received a message that is not in the protocol",
     "SMR-E452": "the courier failed; the site's log tells why",
 }
+
+
+# A closed door (the policy's hours, or the limit of a day), and when it opens.
+_CLOSED = ("SMR-E360", "SMR-E361")
+_OPENING = re.compile(r"opens at \d{4}-\d\d-\d\dT\d\d:\d\dZ")
 
 
 def unpack(content: RecordDict) -> Sealed:
@@ -51,9 +58,14 @@ def pack(message: Sealed) -> RecordDict:
     )
 
 
-def pack_error(code: str) -> RecordDict:
-    """A failure as records: its number and a fixed title, nothing that depends on data."""
+def pack_error(code: str, found: object = None) -> RecordDict:
+    """A failure as records: its number and a fixed title, nothing that depends on data.
+
+    Of what was ``found``, only the time at which the site's door opens is passed on.
+    """
     title = _TITLES.get(code, "the site's agent declined; its log and receipts tell why")
+    if code in _CLOSED and _OPENING.fullmatch(str(found)):
+        title = f"data may not leave the hospital now; {found}"
     return RecordDict({_ERROR: ConfigRecord({"code": code, "title": title})})
 
 

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 
+from client.egress.door import CLOSED, require_open
 from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Decision, Receipts
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays
-from shared_model.protocol.messages import RoundReply
+from shared_model.protocol.messages import RoundReply, decode_header
+from shared_model.protocol.sealed import Sealed, message_digest
+from shared_model.releases.statistics import Statistics, norm_bound
 
 # The norm of a P-dimensional standard normal exceeds sqrt(P) + 8 with probability below exp(-32).
 _NORMAL_TAIL = 8.0
 # A site may hold more patients than it declared; beyond twice as many, the declaration is wrong.
 _DECLARED_MARGIN = 2.0
+# Replies that hold counts or sums about patients, and the policy field that lets each leave.
+_STATISTICS = {"evaluate": "allow_evaluation", "calibrate": "allow_calibration"}
 
 
 class EgressGate:
     """Allows exactly what plan and policy name, writes a receipt for every decision, fails closed.
 
-    The gate is a schema allow-list (names, shapes, float32, finite, size, metrics) and a sanity
-    bound on the norm; it is the second line behind the DP mechanism and gives no privacy guarantee
-    of its own.
+    The gate is a schema allow-list (names, shapes, float32, finite, size, metrics), a sanity bound
+    on the norm, and a door that is open at the policy's hours; it is the second line behind the DP
+    mechanism and gives no privacy guarantee of its own. ``clock`` gives the time in UTC.
     """
 
-    def __init__(self, policy: SitePolicy, receipts: Receipts) -> None:
+    def __init__(
+        self,
+        policy: SitePolicy,
+        receipts: Receipts,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._policy = policy
         self._receipts = receipts
+        self._clock = clock
+
+    def require_open(self, shapes: Shapes) -> None:
+        """Raise SMR-E360 or SMR-E361 when arrays of these shapes could not leave now.
+
+        Asked before a patient is touched: what could not leave is not computed, nor charged.
+        """
+        if shapes:
+            size = 4 * sum(math.prod(shape) for shape in shapes.values())
+            require_open(self._policy, self._receipts.read(), size, self._clock())
 
     def release(
         self,
@@ -39,6 +61,7 @@ class EgressGate:
         expected_shapes: Shapes,
         *,
         epsilon_after: float | None = None,
+        patients: int | None = None,
     ) -> None:
         """Return when this reply may leave, once its receipt is on disk; raise otherwise.
 
@@ -46,14 +69,19 @@ class EgressGate:
             header: the reply's header, with the digest of its body.
             arrays: the reply's arrays by name.
             plan: the accepted plan.
-            expected_shapes: the shared parameters by name; a ``finalise`` reply holds none.
+            expected_shapes: what this kind of reply holds by name; a ``finalise`` reply holds none.
             epsilon_after: what the ledger will have spent, for the receipt.
+            patients: mode ``none``: over how many patients the reply's metrics or counts were
+                taken; unknown counts as none.
 
-        Raises SMR-E311 to E315 and E304 (policy), SMR-E320 (names or shapes), SMR-E321 (dtype or
-        not finite), SMR-E322 (header), SMR-E323 (metrics), SMR-E325 (norm), SMR-E327 (no receipt).
+        Raises SMR-E311 to E315, E304, E362 and E364 (policy), SMR-E320 (names or shapes), SMR-E321
+        (dtype or not finite), SMR-E322 (header), SMR-E323 (metrics), SMR-E325 (norm), SMR-E327 (no
+        receipt), SMR-E365 (too few patients). A sound reply that came after hours or beyond the
+        day's limit is **held**: SMR-E360 or SMR-E361, and :meth:`hand_over` lets it out later.
         """
         try:
-            self._check(header, arrays, plan, expected_shapes)
+            self._check(header, arrays, plan, expected_shapes, patients)
+            self._require_open_for(header, arrays)
         except SmrfedError as error:
             self._record(header, arrays, plan, epsilon_after, released=False, rule=error.code)
             raise
@@ -64,11 +92,38 @@ class EgressGate:
             header, arrays, plan, epsilon_after, released=True, rule=f"{header.kind} schema"
         )
 
+    def hand_over(self, reply: Sealed) -> None:
+        """Return when a reply that was decided on before may leave, perhaps again.
+
+        Raises SMR-E360 or SMR-E361 while the door is closed, and SMR-E322 when no receipt of the
+        reply says that it may leave. What was held gets its receipt here.
+        """
+        header = decode_header(RoundReply, reply)
+        digest = reply.digest.hex()
+        known = self._receipts.read()
+        mine = [r.decision for r in known if r.decision.reply_sha256 == digest]
+        if any(decision.released for decision in mine):
+            # It left before and may leave again: only the hours count, not the day's amounts.
+            if mine[-1].bytes or mine[-1].metrics:
+                require_open(self._policy, (), 0, self._clock())
+            return
+        if not mine or mine[-1].rule not in CLOSED:
+            raise _refused("SMR-E322", "a stored reply", "a receipt that releases it", header.kind)
+        require_open(self._policy, known, mine[-1].bytes, self._clock())
+        released = {"released": True, "rule": f"{header.kind} schema, held before"}
+        self._receipts.append(mine[-1].model_copy(update=released))
+
     def _check(
-        self, header: RoundReply, arrays: Arrays, plan: FederationPlan, expected_shapes: Shapes
+        self,
+        header: RoundReply,
+        arrays: Arrays,
+        plan: FederationPlan,
+        expected_shapes: Shapes,
+        patients: int | None,
     ) -> None:
         self._policy.admit_plan(plan)
-        expected = expected_shapes if header.kind == "train" else {}
+        _check_kind(header, self._policy)
+        expected = {} if header.kind == "finalise" else expected_shapes
         _check_schema(arrays, expected)
         self._policy.admit_size(expected)
         _check_header(header, arrays, plan, self._policy.max_reply_bytes)
@@ -79,10 +134,26 @@ class EgressGate:
             )  # fmt: skip
         if not all(math.isfinite(value) for value in header.metrics.values()):
             raise _refused("SMR-E323", "a metric that is not finite", "numbers", header.metrics)
-        bound = update_norm_bound(plan, header.site, sum(v.size for v in arrays.values()))
-        norm = math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in arrays.values()))
-        if norm > bound:
-            raise _refused("SMR-E325", "an update of this norm", f"at most {bound:.4g}", norm)
+        if plan.privacy.mode == "none":
+            self._check_cell(header, patients or 0)
+        if header.kind == "train":
+            _check_norm(header, arrays, plan)
+        elif header.kind != "finalise":
+            _check_sums(header, arrays, plan, header.kind)
+
+    def _check_cell(self, header: RoundReply, patients: int) -> None:
+        counted = header.kind in _STATISTICS or bool(header.metrics)
+        if counted and patients < self._policy.min_cell:
+            raise _refused(
+                "SMR-E365", "numbers counted over so few patients",
+                f"min_cell = {self._policy.min_cell}", patients,
+            )  # fmt: skip
+
+    def _require_open_for(self, header: RoundReply, arrays: Arrays) -> None:
+        # An empty reply says that a site is done, nothing else: it may leave at any hour.
+        if arrays or header.metrics:
+            size = sum(value.nbytes for value in arrays.values())
+            require_open(self._policy, self._receipts.read(), size, self._clock())
 
     def _record(
         self,
@@ -108,6 +179,7 @@ class EgressGate:
                 bytes=sum(value.nbytes for value in arrays.values()),
                 metrics=tuple(sorted(header.metrics)),
                 body_sha256=header.body_sha256,
+                reply_sha256=_reply_digest(header, arrays),
                 epsilon_after=epsilon_after,
             )
         )
@@ -126,10 +198,42 @@ def update_norm_bound(plan: FederationPlan, site: str, numbers: int) -> float:
         return math.inf
     privacy, training = plan.privacy, plan.training
     declared = plan.site(site).declared_patients
-    noise = privacy.noise_multiplier * (math.sqrt(numbers) + _NORMAL_TAIL)
+    multiplier = privacy.noise_multiplier
+    if privacy.clipping == "adaptive":
+        # The sum gets more noise, because the count takes its share (Andrew et al. 2021).
+        multiplier /= math.sqrt(1 - privacy.clip_share)
+    noise = multiplier * (math.sqrt(numbers) + _NORMAL_TAIL)
     step = privacy.clipping_norm * (_DECLARED_MARGIN * declared + noise)
     step /= training.sampling_rate * declared
     return training.local_steps * training.learning_rate * step
+
+
+def _check_norm(header: RoundReply, arrays: Arrays, plan: FederationPlan) -> None:
+    bound = update_norm_bound(plan, header.site, sum(v.size for v in arrays.values()))
+    norm = math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in arrays.values()))
+    if norm > bound:
+        raise _refused("SMR-E325", "an update of this norm", f"at most {bound:.4g}", norm)
+
+
+def _check_kind(header: RoundReply, policy: SitePolicy) -> None:
+    field = _STATISTICS.get(header.kind)
+    if field is not None and not getattr(policy, field):
+        raise _refused("SMR-E364", f"a reply of kind {header.kind}", f"{field} = true", "false")
+
+
+def _reply_digest(header: RoundReply, arrays: Arrays) -> str:
+    try:
+        return message_digest(header.canonical_json, encode_arrays(arrays)).hex()
+    except (SmrfedError, ValueError):
+        # Arrays that cannot be sent, or a header without canonical form, have no digest.
+        return "0" * 64
+
+
+def _check_sums(header: RoundReply, arrays: Arrays, plan: FederationPlan, kind: Statistics) -> None:
+    bound = norm_bound(plan, header.site, kind)
+    norm = math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in arrays.values()))
+    if norm > bound:
+        raise _refused("SMR-E325", "sums over patients of this norm", f"at most {bound:.4g}", norm)
 
 
 def _check_schema(arrays: Arrays, expected: Shapes) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from client.privacy.composition import plan_use, refuse_unsound
+from client.egress.release_hours import ReleaseHours
 from shared_model.errors import SmrfedError
-from shared_model.plan import FederationPlan, PrivacyMode
-from shared_model.privacy.accounting import epsilon
+from shared_model.plan import FederationPlan, PrivacyMode, Sha256
 
 Shapes = Mapping[str, tuple[int, ...]]
+KeyFingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")]
 
 
 class SitePolicy(BaseModel):
@@ -26,8 +25,21 @@ class SitePolicy(BaseModel):
     modes: tuple[PrivacyMode, ...] = Field(
         default=("local",), description="privacy modes; 'none' is for public or synthetic data only"
     )
+    allowed_models: tuple[str, ...] | None = Field(
+        default=None, description="models that plans may train; none: those of this installation"
+    )
+    allowed_plans: tuple[Sha256, ...] | None = Field(
+        default=None, description="digests of the only plans; none: those that a person accepts"
+    )
+    coordinators: tuple[KeyFingerprint, ...] | None = Field(
+        default=None,
+        description="fingerprints of the only coordinator keys; none: the key that site.toml names",
+    )
     max_epsilon: float = Field(
         default=10.0, gt=0, le=1000, description="cap over all plans and runs of this hospital"
+    )
+    max_epsilon_per_plan: float | None = Field(
+        default=None, gt=0, le=1000, description="cap of one plan's budget; none: max_epsilon"
     )
     max_delta: float = Field(default=1e-5, gt=0, lt=1, description="largest delta of a plan")
     max_reply_bytes: int = Field(default=4 << 20, ge=1, description="bytes of one reply's arrays")
@@ -37,6 +49,42 @@ class SitePolicy(BaseModel):
     allow_metrics: bool = Field(
         default=False, description="metrics may leave in mode 'none'; in mode 'local' never"
     )
+    allow_evaluation: bool = Field(
+        default=False, description="counts on test patients may leave: with noise in mode 'local'"
+    )
+    allow_calibration: bool = Field(
+        default=False, description="sums for calibration may leave: with noise in mode 'local'"
+    )
+    min_cell: int = Field(
+        default=10,
+        ge=1,
+        description="mode 'none': nothing counted over fewer patients leaves; in mode 'local' the "
+        "noise protects every patient of a cell of any size",
+    )
+    release_hours: tuple[ReleaseHours, ...] = Field(
+        default=(), max_length=64, description="windows in which data may leave; none: always"
+    )
+    max_releases_per_day: int | None = Field(
+        default=None, ge=1, description="replies with data in any 24 hours; none: no limit"
+    )
+    max_bytes_per_day: int | None = Field(
+        default=None, ge=1, description="bytes of data in any 24 hours; none: no limit"
+    )
+    reply_pace_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="an answer leaves a multiple of so many seconds after its instruction came, so "
+        "that its time tells less about the patients; 0: at once",
+    )
+    max_sent_archive_bytes: int = Field(
+        default=1 << 30, ge=0, description="disk for copies of what left, for smrfed-site receipts"
+    )
+
+    @property
+    def plan_epsilon_cap(self) -> float:
+        """Largest budget of a plan: the tighter of the two caps."""
+        return min(self.max_epsilon, self.max_epsilon_per_plan or self.max_epsilon)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -62,56 +110,33 @@ class SitePolicy(BaseModel):
     def admit_plan(self, plan: FederationPlan, shared_shapes: Shapes | None = None) -> None:
         """Return when the policy allows the plan; otherwise raise, naming the limit it breaks.
 
-        Raises SMR-E304 (the plan voids its own guarantee), SMR-E311 (privacy mode), SMR-E312
-        (epsilon), SMR-E313 (delta) and SMR-E315 (the plan's noise exceeds its own epsilon), and
-        with ``shared_shapes`` SMR-E314 (size). ``smrfed-site accept`` calls it without shapes, the
-        agent with those of the model that it built.
+        Raises SMR-E362 (model or plan), SMR-E311 (privacy mode), SMR-E304 (the plan voids its own
+        guarantee), SMR-E312 (epsilon), SMR-E313 (delta), SMR-E315 (the plan costs more than its own
+        epsilon), SMR-E364 (evaluation or calibration), and with ``shared_shapes`` SMR-E314 (size).
+        ``smrfed-site accept`` calls it without shapes, the agent with those of the model it built.
         """
-        if plan.privacy.mode not in self.modes:
-            raise _beyond(
-                "SMR-E311", "the privacy mode", f"modes {list(self.modes)}", plan.privacy.mode
+        from client.egress.admission import admissions  # it needs this class
+
+        for admission in admissions(self, plan, shared_shapes):
+            if admission.error is not None:
+                raise admission.error
+
+    def admit_coordinator(self, fingerprint: str) -> None:
+        """Raise SMR-E363 unless instructions of the key with this fingerprint are allowed."""
+        if self.coordinators is not None and fingerprint not in self.coordinators:
+            raise SmrfedError(
+                "SMR-E363",
+                "the coordinator's key is not one that this hospital's policy allows",
+                expected=f"coordinators = {list(self.coordinators)}",
+                found=fingerprint,
+                remedy="compare the fingerprint with the coordinator by telephone, then correct "
+                "coordinator_key in site.toml or coordinators in the policy",
             )
-        refuse_unsound(plan)
-        if plan.privacy.mode != "none":
-            self._admit_budget(plan)
-        if shared_shapes is not None:
-            self.admit_size(shared_shapes)
 
     def admit_size(self, shapes: Shapes) -> None:
         """Raise SMR-E314 when arrays of these shapes would be more than a reply may hold."""
-        numbers = sum(math.prod(shape) for shape in shapes.values())
-        if numbers > self.max_shared_parameters:
-            limit = f"max_shared_parameters = {self.max_shared_parameters}"
-            raise _beyond("SMR-E314", "the number of shared parameters", limit, numbers)
-        if 4 * numbers > self.max_reply_bytes:
-            limit = f"max_reply_bytes = {self.max_reply_bytes}"
-            raise _beyond("SMR-E314", "the size of a reply", limit, f"{4 * numbers} bytes")
+        from client.egress.admission import size_admission
 
-    def _admit_budget(self, plan: FederationPlan) -> None:
-        privacy = plan.privacy
-        if privacy.epsilon > self.max_epsilon:
-            raise _beyond(
-                "SMR-E312", "epsilon", f"max_epsilon = {self.max_epsilon}", privacy.epsilon
-            )
-        if privacy.delta > self.max_delta:
-            raise _beyond("SMR-E313", "delta", f"max_delta = {self.max_delta}", privacy.delta)
-        needed = epsilon([plan_use(plan)], privacy.delta)
-        if needed > privacy.epsilon:
-            raise SmrfedError(
-                "SMR-E315",
-                f"the {plan.total_steps} steps of plan {plan.name!r} cost more than its own budget",
-                expected=f"epsilon <= {privacy.epsilon} at delta {privacy.delta:g}",
-                found=f"{needed:.6g} at noise multiplier {privacy.noise_multiplier}",
-                remedy="ask the coordinator for more noise, fewer steps or a lower sampling rate "
-                "(shared_model.privacy.accounting.calibrate_noise gives the multiplier)",
-            )
-
-
-def _beyond(code: str, what: str, limit: str, found: object) -> SmrfedError:
-    return SmrfedError(
-        code,
-        f"{what} is beyond what this hospital's policy allows",
-        expected=limit,
-        found=found,
-        remedy="decline the plan, or let the data protection officer change the policy file",
-    )
+        error = size_admission(self, shapes).error
+        if error is not None:
+            raise error

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from client.privacy.head_anchor import GENESIS, chain_digest, read_anchor, write_anchor
+from shared_model.chain.lines import ChainedLines, Link
 from shared_model.errors import SmrfedError
 
 
 class Decision(BaseModel):
-    """One decision of the egress gate; holds nothing that depends on a patient beyond the digest.
+    """One decision of the egress gate; holds nothing that depends on a patient beyond the digests.
 
     ``rule`` names what allowed the release, or the error number that refused it.
     """
@@ -35,19 +30,15 @@ class Decision(BaseModel):
     bytes: int
     metrics: tuple[str, ...]
     body_sha256: str
+    reply_sha256: str
+    """Digest of header and body together: what the site signs and the coordinator acknowledges."""
     epsilon_after: float | None
 
 
-class Receipt(BaseModel):
-    """A decision at its place in the chain; ``time`` is UTC, ISO 8601."""
+class Receipt(Link):
+    """A decision at its place in the chain."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    number: int
-    time: str
     decision: Decision
-    previous: str
-    digest: str
 
 
 class Receipts:
@@ -59,92 +50,44 @@ class Receipts:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._anchor = path.with_name(path.name + ".head")
+        self._lines = ChainedLines(path, Receipt, self._altered)
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def append(self, decision: Decision) -> Receipt:
         """Store one decision; raises SMR-E326 (altered file) or SMR-E327 (it cannot be written)."""
         try:
-            with self._path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                receipts = self._parse(_complete_lines(file))
-                receipt = _next(receipts[-1] if receipts else None, decision)
-                file.write(receipt.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-                write_anchor(self._anchor, receipt.number, receipt.digest)
+            return self._lines.append({"decision": decision.model_dump(mode="json")})
         except OSError as error:
-            raise SmrfedError(
-                "SMR-E327",
-                f"the receipt of a release cannot be written to {self._path}",
-                found=error,
-                remedy="free disk space or correct the permissions; "
-                "nothing leaves without a receipt",
-            ) from error
-        return receipt
+            raise cannot_write(self._path, error) from error
 
     def read(self) -> tuple[Receipt, ...]:
         """All receipts, verified; raises SMR-E326 where the chain is broken."""
-        if not self._path.exists():
-            return self._parse([])
-        with self._path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            return self._parse(file.read().split(b"\n")[:-1])
+        return self._lines.read()
 
     def verify(self) -> int:
         """The number of receipts; raises SMR-E326 where the chain is broken."""
         return len(self.read())
 
-    def _parse(self, lines: list[bytes]) -> tuple[Receipt, ...]:
-        anchor = read_anchor(self._anchor)
-        previous, anchored = GENESIS, anchor is None
-        out: list[Receipt] = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                receipt = Receipt.model_validate_json(line)
-                content = receipt.model_dump(mode="json", exclude={"previous", "digest"})
-                sound = receipt.previous == previous and receipt.number == number
-                sound = sound and chain_digest(previous, content) == receipt.digest
-            except (ValidationError, ValueError):
-                sound = False
-            if not sound:
-                raise self._altered(f"line {number} does not continue the chain")
-            previous = receipt.digest
-            anchored = anchored or (number, previous) == anchor
-            out.append(receipt)
-        if not anchored:
-            raise self._altered(
-                f"{len(lines)} lines; the one that {self._anchor.name} names is gone"
-            )
-        return tuple(out)
-
     def _altered(self, found: str) -> SmrfedError:
-        return SmrfedError(
-            "SMR-E326",
-            f"the receipts {self._path} were altered or shortened",
-            expected="an unbroken hash chain up to its anchor",
-            found=found,
-            remedy="restore the newest copy together with its .head file, and find out who "
-            "wrote to it",
-        )
+        return altered(self._path, found)
 
 
-def _complete_lines(file: BinaryIO) -> list[bytes]:
-    file.seek(0)
-    content = file.read()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
-        file.truncate(end)
-    return content[:end].split(b"\n")[:-1]
+def altered(path: Path, found: str) -> SmrfedError:
+    """The error for a record of this hospital whose chain does not hold: SMR-E326."""
+    return SmrfedError(
+        "SMR-E326",
+        f"the receipts {path} were altered or shortened",
+        expected="an unbroken hash chain up to its anchor",
+        found=found,
+        remedy="restore the newest copy together with its .head file, and find out who wrote to it",
+    )
 
 
-def _next(last: Receipt | None, decision: Decision) -> Receipt:
-    number, previous = (last.number + 1, last.digest) if last else (1, GENESIS)
-    time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    content: dict[str, Any] = {
-        "number": number, "time": time, "decision": json.loads(decision.model_dump_json()),
-    }  # fmt: skip
-    return Receipt(
-        number=number, time=time, decision=decision, previous=previous,
-        digest=chain_digest(previous, content),
-    )  # fmt: skip
+def cannot_write(path: Path, error: OSError) -> SmrfedError:
+    """The error for a record that cannot be kept: SMR-E327."""
+    return SmrfedError(
+        "SMR-E327",
+        f"a receipt cannot be written to {path}",
+        found=error,
+        remedy="free disk space or correct the permissions; nothing leaves without a receipt",
+    )

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-def _from_file(value: object, info: ValidationInfo) -> object:
-    """A path as written in site.toml, relative to the file's folder."""
-    if not isinstance(value, str) or not info.context:
-        return value
-    return info.context["folder"] / Path(value).expanduser()
+from client.site_path import SitePath
 
 
 class ClinicalTable(BaseModel):
@@ -27,7 +14,7 @@ class ClinicalTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Annotated[Path, BeforeValidator(_from_file)] = Field(description="the file; only read")
+    path: SitePath = Field(description="the file; only read")
     patient_id: str = Field(description="column with the PatientID of the DICOM headers")
     diagnosis: str = Field(description="column with the diagnosis; its words go into [labels]")
     visit_date: str | None = Field(

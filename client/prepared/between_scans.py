@@ -48,8 +48,12 @@ def reasons_between(
     found = _compare(store, scans, limits)
     body = json.dumps({"digest": digest, "reasons": _REASONS.dump_python(found, mode="json")})
     # It is only a memory; where something must be written, that says so itself.
-    with suppress(OSError):
+    try:
         write_durably(path, body.encode())
+    except OSError:
+        # The old one names people who may have left the archive.
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
     return found
 
 

@@ -86,6 +86,10 @@ class NativeRecipe:
         }
         return NativeStore(self.state_dir, self.input.grid, recipe)
 
+    def files_of(self, source_sha256: str) -> tuple[Path, ...]:
+        """Everything that is kept of a scan under this recipe, whether or not it is there."""
+        return (*self.store.files_of(source_sha256), *self.chain.files_of(source_sha256))
+
     @cached_property
     def chain(self) -> Chain:
         """The steps, with what is kept between them."""

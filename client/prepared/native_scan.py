@@ -13,6 +13,7 @@ from client.prepared.native_store import NativeScan
 from client.prepared.record import ScanDefect, ScanRecord
 from client.prepared.resample import voxels_sha256
 from client.preprocessing.image import Image, Work
+from client.preprocessing.label_image import refuse_labels
 from client.preprocessing.region_volumes import region_volumes
 from client.quality.fingerprint import fingerprint
 from client.quality.header import read_header
@@ -63,6 +64,7 @@ def failed(source_sha256: str, defect: Defect, path: Path) -> ScanRecord:
 
 def _prepared(recipe: NativeRecipe, raw: RawVolume, path: Path) -> NativeScan:
     header = read_header(path, raw.voxels)
+    refuse_labels(raw.voxels, header.grey_levels)
     work = recipe.chain.run(Image(raw.voxels, raw.affine), raw.file_sha256)
     volumes = dict(region_volumes(work, recipe.loaded_atlas).as_json())
     regions, plausible = volumes.pop("regions"), volumes.pop("tissues_plausible")

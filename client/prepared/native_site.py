@@ -18,6 +18,7 @@ from client.prepared.derivatives import write_derivatives
 from client.prepared.native_recipe import NativeRecipe
 from client.prepared.native_run import Progress, prepare_missing
 from client.prepared.no_room import no_room
+from client.prepared.preparing_lock import preparing
 from client.prepared.site_tables import write_tables
 from client.quality.limits import QualityLimits
 from client.quality.overrides import Overrides
@@ -62,20 +63,21 @@ class NativeSite:
         intake of DICOM files left out already, to be listed with the rest. Raises what makes the
         whole archive unusable (SMR-E203 to E222), and SMR-E241.
         """
-        for folder in (self.recipe.store.folder, self.derivatives):
-            sweep(folder)
-        survey = self._survey()
-        early = (*not_taken_in, *survey.exclusions)
-        left_out = tuple(map(self._without_place, early))
-        if again:
-            self._forget_failures(survey)
-        paths = [scan.path for patient in survey.patients for scan in patient.scans]
-        prepare_missing(self.recipe, paths, workers, progress)
-        assessment = self._assess(survey)
-        late = tuple(map(self._without_place, assessment.exclusions))
-        whole = Assessment(assessment.scans, (*left_out, *late))
-        self._write(whole, provenance)
-        return whole
+        with preparing(self.config.state_dir):
+            for folder in (self.recipe.store.folder, self.derivatives):
+                sweep(folder)
+            survey = self._survey()
+            early = (*not_taken_in, *survey.exclusions)
+            left_out = tuple(map(self._without_place, early))
+            if again:
+                self._forget_failures(survey)
+            paths = [scan.path for patient in survey.patients for scan in patient.scans]
+            prepare_missing(self.recipe, paths, workers, progress)
+            assessment = self._assess(survey)
+            late = tuple(map(self._without_place, assessment.exclusions))
+            whole = Assessment(assessment.scans, (*left_out, *late))
+            self._write(whole, provenance)
+            return whole
 
     def assessment(self) -> Assessment:
         """What was prepared, as of now. Raises SMR-E286 when something is missing."""

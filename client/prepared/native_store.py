@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Part of every key: raise it with any change of what a prepared native voxel or record is.
 NATIVE_VERSION = 1
+_RECORD = ".json"
 _VOLUME, _BRAIN, _PRINT, _MOSAIC = ".npy", ".brain.npy", ".print.npy", ".png"
 
 
@@ -86,7 +87,7 @@ class NativeStore:
     def record(self, source_sha256: str) -> ScanRecord | None:
         """What is known of a scan, or None where it was not prepared with this recipe."""
         try:
-            return ScanRecord.model_validate_json(self._path(source_sha256, ".json").read_bytes())
+            return ScanRecord.model_validate_json(self._path(source_sha256, _RECORD).read_bytes())
         except (OSError, ValidationError):
             return None
 
@@ -155,11 +156,16 @@ class NativeStore:
         except Defect:
             return False
 
+    def files_of(self, source_sha256: str) -> tuple[Path, ...]:
+        """Where everything of a scan lies, whether or not it is there."""
+        suffixes = (_RECORD, _VOLUME, _BRAIN, _PRINT, _MOSAIC)
+        return tuple(self._path(source_sha256, suffix) for suffix in suffixes)
+
     def forget_failure(self, source_sha256: str) -> None:
         """Drop the record of a scan that could not be prepared, so that it is tried again."""
         record = self.record(source_sha256)
         if record is not None and not record.is_prepared:
-            self._path(source_sha256, ".json").unlink(missing_ok=True)
+            self._path(source_sha256, _RECORD).unlink(missing_ok=True)
 
     def save(self, scan: NativeScan) -> None:
         """Keep a scan. Raises SMR-E241 when it cannot be written."""
@@ -171,7 +177,7 @@ class NativeStore:
             digests = {suffix: hashlib.sha256(body).hexdigest() for suffix, body in parts.items()}
             record = scan.record.model_copy(update={"files": digests})
             body = record.model_dump_json(indent=1).encode()
-            write_durably(self._path(source, ".json"), body)
+            write_durably(self._path(source, _RECORD), body)
         except OSError as error:
             raise no_room(self._folder, error) from None
 

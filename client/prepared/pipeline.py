@@ -10,6 +10,8 @@ from client.archive.problems import Defect, Problem
 from client.prepared.brain_mask import find_brain
 from client.prepared.intensity import Intensity, standardise
 from client.prepared.resample import Volume, to_grid, voxels_sha256
+from client.preprocessing.label_image import refuse_labels
+from client.quality.header import count_grey_levels
 from shared_model.grid import ModelGrid
 
 #: Part of every cache key: raise it with any change of what a prepared voxel is.
@@ -42,10 +44,14 @@ def prepare_scan(path: Path, grid: ModelGrid, intensity: Intensity) -> PreparedS
 
     The scan must be linearly aligned to MNI152 and skull-stripped; alignment and stripping are not
     done here. Deterministic, and a function of this scan alone. Raises a Defect: SMR-E212 to E215
-    for the file, SMR-E240 when there is less than 500 ml of brain where MNI152 has one, or over a
-    quarter of the image elsewhere.
+    for the file, SMR-E248 for a segmentation, SMR-E240 when there is less than 500 ml of brain
+    where MNI152 has one, or over a quarter of the image elsewhere.
     """
     raw = read_volume(path)
+    try:
+        refuse_labels(raw.voxels, count_grey_levels(raw.voxels))
+    except Defect as defect:
+        raise Defect(defect.kind, f"{path}: {defect.case}") from None
     on_grid = to_grid(raw.voxels, raw.affine, grid)
     brain = find_brain(on_grid, grid)
     if brain.foreground_ml < MIN_BRAIN_ML:

@@ -83,6 +83,11 @@ class PreparedStore:
                 problems.add(Problem.DUPLICATE_IMAGE, " = ".join(map(str, files.values())))
         problems.raise_any()
 
+    def files_of(self, source_sha256: str) -> tuple[Path, Path]:
+        """Where a scan's volume and its provenance lie, whether or not they are there."""
+        volume = self._path(source_sha256)
+        return volume, _provenance(volume)
+
     def _ensure(self, path: Path) -> str:
         """Make the volume if it is missing; the digest of the scan's voxels."""
         prepared = self._path(file_sha256(path))

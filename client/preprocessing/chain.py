@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from client.preprocessing.checkpoints import Checkpoints
@@ -39,6 +40,11 @@ class Chain:
     def identity(self) -> list[dict[str, Any]]:
         """All steps with version and parameters, for provenance."""
         return [step_identity(step) for step in self._steps]
+
+    def files_of(self, source_sha256: str) -> tuple[Path, ...]:
+        """Where the results of a scan lie that are kept, whether or not they are there."""
+        named = zip(self._steps, self._keys(source_sha256), strict=True)
+        return tuple(self._checkpoints.path(k) for step, k in named if step.name in self._kept)
 
     def run(self, image: Image, source_sha256: str) -> Work:
         """Do what is missing for one scan. Raises the Defect of the step that cannot go on."""

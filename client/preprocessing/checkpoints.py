@@ -51,7 +51,7 @@ class Checkpoints:
         np.savez_compressed(body, **arrays)  # type: ignore[arg-type]
         try:
             content = body.getvalue()
-            write_durably(self._path(key), hashlib.sha256(content).digest(), content)
+            write_durably(self.path(key), hashlib.sha256(content).digest(), content)
         except OSError as error:
             raise no_room(self._folder, error) from None
         kept = _work(arrays, None if base is None else base[1])
@@ -61,7 +61,7 @@ class Checkpoints:
     def load(self, key: str) -> Work | None:
         """The work of a key, or None where it is absent or damaged."""
         try:
-            stored = self._path(key).read_bytes()
+            stored = self.path(key).read_bytes()
         except OSError:
             return None
         # A damaged archive raises almost anything, or nothing at all: its digest is looked at.
@@ -79,7 +79,8 @@ class Checkpoints:
         self._last = (key, work)
         return work
 
-    def _path(self, key: str) -> Path:
+    def path(self, key: str) -> Path:
+        """Where the work of a key lies, whether or not it is there."""
         return self._folder / key[:2] / f"{key}.work"
 
 

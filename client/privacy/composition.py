@@ -1,25 +1,9 @@
-"""What one round spends, and which plans would void the guarantee whatever they spend."""
+"""Which plans would void the guarantee whatever they spend."""
 
 from __future__ import annotations
 
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.privacy.accounting import MechanismUse
-
-
-def round_use(plan: FederationPlan) -> MechanismUse:
-    """The mechanism that one round of a plan applies to one site's patients."""
-    return MechanismUse(
-        noise_multiplier=plan.privacy.noise_multiplier,
-        sampling_rate=plan.training.sampling_rate,
-        steps=plan.training.local_steps,
-    )
-
-
-def plan_use(plan: FederationPlan) -> MechanismUse:
-    """The mechanism that all rounds of a plan apply to one site's patients."""
-    one = round_use(plan)
-    return MechanismUse(one.noise_multiplier, one.sampling_rate, plan.total_steps)
 
 
 def site_trains_in_rounds(plan: FederationPlan) -> bool:

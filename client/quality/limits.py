@@ -83,7 +83,7 @@ class QualityLimits(BaseModel):
     snr_white: Bounds = _bounds(3.0, 5.0, None, None, "ratio; real heads 9 to 28")
     cnr: Bounds = _bounds(0.7, 1.1, None, None, "ratio; real heads 1.98 to 2.46")
     cjv: Bounds = _bounds(None, None, 1.3, 2.0, "ratio; real heads .55 to .68")
-    efc: Bounds = _bounds(None, None, 0.80, None, "0 to 1; real heads .30 to .68")
+    efc: Bounds = _bounds(None, None, 0.80, None, "0 to 1; real heads .30 to .57")
     noise_percent: Bounds = _bounds(None, None, 10, 25, "% of white matter; real heads 2.0 to 2.4")
     smoothness_mm: Bounds = _bounds(None, 1.4, 9, None, "mm; real heads 3.2 to 4.9, phantom 10")
     thickest_mm: Bounds = _bounds(
@@ -111,7 +111,7 @@ class QualityLimits(BaseModel):
     same_brain: float = Field(
         default=0.5,
         description="correlation of fingerprints from which two subjects are probably one person; "
-        "different people up to .32, simulated repeat scans .83 on",
+        "different people up to .30, simulated repeat scans .96 on",
     )
     other_brain: float = Field(
         default=0.35,
@@ -121,12 +121,12 @@ class QualityLimits(BaseModel):
     mirrored_session: float = Field(
         default=-0.25,
         description="correlation of asymmetries below which two sessions of a subject mirror each "
-        "other; one person's agree by .43 on, different people's lie between -.10 and .18",
+        "other; one person's agree by .96 on, different people's lie between -.09 and .16",
     )
     mirrored_scan: float = Field(
         default=-0.08,
         description="correlation of a scan's asymmetry with the mean of the hospital's other "
-        "people below which it may be mirrored; seven heads, each against the six others: .05 to "
+        "people below which it may be mirrored; seven heads, each against the six others: .07 to "
         ".20, and the negative of it when mirrored",
     )
     mirrored_least_people: int = Field(

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from client.privacy.secure_random import SeededRandom
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
-from client.training.patient_gradients import Forward
+from client.training.precision import Forward
 from shared_model.smrnet.tokens import Tokens
 
 _SCANS_PER_FORWARD = 64

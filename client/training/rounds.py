@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from client.privacy.composition import refuse_unsound, site_trains_in_rounds
 from client.privacy.secure_random import SecureRandom, SeededRandom
+from client.training.adaptive_clip import AdaptiveClip
 from client.training.augmentation.patients import AugmentedPatients
 from client.training.augmentation.views import PlannedViews
 from client.training.deterministic import deterministic
@@ -19,6 +21,7 @@ from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import patient_gradients
 from client.training.patient_sgd import PatientSGD
 from client.training.plain_sgd import PlainSGD
+from client.training.precision import in_precision
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
 
@@ -33,10 +36,13 @@ class TrainedRound:
         delta: update (site minus global) of every shared parameter, float32, by name.
         metrics: mode ``none`` only: ``train_loss`` (mean over drawn patients, before each step) and
             ``drawn_patients`` (mean per step). Empty in mode ``local``: each would be a release.
+        clipping_norm: where adaptive clipping arrived, for the next round at this site; it was
+            computed from noised counts only. Otherwise the plan's.
     """
 
     delta: dict[str, npt.NDArray[np.float32]]
     metrics: dict[str, float] = field(default_factory=dict)
+    clipping_norm: float = math.nan
 
 
 def train_round(
@@ -46,13 +52,17 @@ def train_round(
     site_name: str,
     round_number: int,
     run_id: str,
+    clipping_norm: float | None = None,
 ) -> TrainedRound:
     """Take the round's local steps from the shared parameters that ``site_model`` holds.
 
     In mode ``local`` the update is ``(epsilon, delta)``-DP for add-or-remove-one patient as the
-    ledger accounts ``round_use(plan)``; the caller reserves it first. In mode ``none`` the update
-    is the same, bit for bit, for equal plan, site, round, parameters and examples. Site
+    ledger accounts ``release_use(plan, "train")``; the caller reserves it first. In mode ``none``
+    the update is the same, bit for bit, for equal plan, site, round, parameters and examples. Site
     parameters are at their public values throughout, except in FedBN-like training without privacy.
+
+    Under adaptive clipping ``clipping_norm`` is where the site's last round of this run arrived;
+    none: the plan's, as in the first round.
 
     Raises SMR-E104 (site not in the plan) and SMR-E304 (the plan voids its own guarantee).
     """
@@ -67,18 +77,24 @@ def train_round(
     site_model.train_only(trained)
     site_model.model.train()
     before = site_model.shared_arrays()
+    metrics: dict[str, float] = {}
+    norm = plan.privacy.clipping_norm if clipping_norm is None else clipping_norm
     if plan.privacy.mode == "none":
         metrics = _train_plainly(site_model, trained, examples, plan, site_name, round_number)
     else:
-        zeroed = _train_privately(site_model, trained, examples, plan, site_name, round_number)
-        metrics = {}
-        if zeroed:
+        engine = _private_engine(site_model, trained, plan, site_name, norm)
+        for patients in _steps(examples, plan, round_number):
+            engine.step(patients)
+        engine.close()
+        norm = engine.clipping_norm
+        if engine.zeroed_patients:
             _log.warning(
                 "run %s, round %d: %d patient gradients were not finite and counted as zero",
-                run_id, round_number, zeroed,
+                run_id, round_number, engine.zeroed_patients,
             )  # fmt: skip
     after = site_model.shared_arrays()
-    return TrainedRound({name: after[name] - before[name] for name in names}, metrics)
+    delta = {name: after[name] - before[name] for name in names}
+    return TrainedRound(delta, metrics, norm)
 
 
 def _steps(
@@ -92,30 +108,26 @@ def _steps(
         )
 
 
-def _train_privately(
+def _private_engine(
     site_model: SiteModel,
     trained: Sequence[str],
-    examples: Sequence[PatientExamples],
     plan: FederationPlan,
     site_name: str,
-    round_number: int,
-) -> int:
+    clipping_norm: float,
+) -> PatientSGD:
     flat = FlatParameters(site_model.parameters(trained))
-    engine = PatientSGD(
+    return PatientSGD(
         flat,
         patient_gradients(site_model, trained, flat),
         sampling_rate=plan.training.sampling_rate,
         declared_patients=plan.site(site_name).declared_patients,
         noise_multiplier=plan.privacy.noise_multiplier,
-        clipping_norm=plan.privacy.clipping_norm,
+        clipping_norm=clipping_norm,
         learning_rate=plan.training.learning_rate,
         weight_decay=plan.training.weight_decay,
         random=SecureRandom(),
+        adaptive=AdaptiveClip.of(plan.privacy),
     )
-    for patients in _steps(examples, plan, round_number):
-        engine.step(patients)
-    engine.close()
-    return engine.zeroed_patients
 
 
 def _train_plainly(
@@ -127,7 +139,7 @@ def _train_plainly(
     round_number: int,
 ) -> dict[str, float]:
     engine = PlainSGD(
-        site_model.logits,
+        in_precision(site_model),
         site_model.parameters(trained),
         sampling_rate=plan.training.sampling_rate,
         declared_patients=plan.site(site_name).declared_patients,

@@ -72,7 +72,7 @@ class TokenCache:
 
 def _encoder_digest(site_model: SiteModel) -> bytes:
     """Digest over everything below the tokens: frozen parameters, atlas constants, device kind."""
-    digest = hashlib.sha256(f"tokens-v2 {site_model.device.type} {torch.__version__}".encode())
+    digest = hashlib.sha256(f"tokens-v3 {site_model.device.type} {torch.__version__}".encode())
     frozen = zip(
         site_model.groups["frozen"], site_model.parameters(site_model.groups["frozen"]), strict=True
     )

@@ -14,6 +14,9 @@ from shared_model.plan import Sha256
 from shared_model.protocol.arrays import body_digest
 from shared_model.protocol.messages import RunId
 
+#: Name of the averaged parameters in :attr:`RunState.optimiser`.
+AVERAGE = "ema"
+
 
 @dataclass(frozen=True)
 class RunState:
@@ -30,6 +33,11 @@ class RunState:
     body: bytes
     history: tuple[RoundRecord, ...] = ()
     optimiser: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def release_body(self) -> bytes:
+        """What is evaluated and finalised: the average over the rounds where the plan keeps one."""
+        return self.optimiser.get(AVERAGE, self.body)
 
 
 class StateFile(BaseModel):

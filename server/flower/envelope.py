@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from server.rounds.transport import Failure
+from server.rounds.transport import Failure, said
 from shared_model.errors import SmrfedError
 from shared_model.protocol.sealed import Sealed
 
@@ -38,7 +38,7 @@ def unpack(content: RecordDict) -> Sealed | Failure:
     if _ERROR in content.config_records:
         error = content.config_records[_ERROR]
         code, title = error.get("code"), error.get("title")
-        return Failure(f"{_plain(code)}: {_plain(title)}")
+        return said(code, f"{_plain(code)}: {_plain(title)}")
     try:
         envelope = content.config_records[_ENVELOPE]
         header, signature = envelope["header"], envelope["signature"]

@@ -95,7 +95,9 @@ def _read(reply: Message, site: str) -> Sealed | Failure:
     if reply.has_error():
         return Failure(f"site {site!r}: Flower error {reply.error.code}: {reply.error.reason}")
     result = unpack(reply.content)
-    return Failure(f"site {site!r}: {result.reason}") if isinstance(result, Failure) else result
+    if isinstance(result, Failure):
+        return Failure(f"site {site!r}: {result.reason}", result.code)
+    return result
 
 
 def _not_connected(site: str, found: str) -> SmrfedError:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from server.aggregation.fixed_point import Shapes, chunks, require_range, require_shapes
 from shared_model.errors import SmrfedError
 from shared_model.plan import PrivacyMode
-from shared_model.protocol.arrays import decode_arrays
+from shared_model.protocol.arrays import decode_arrays, largest_body
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed
 
@@ -109,9 +109,20 @@ def check_update(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """The arrays of a reply: exactly these names and shapes, float32, finite, in range, bounded.
 
-    Raises SMR-E115 (cannot be decoded, or not float32), SMR-E515 (names), SMR-E516 (shapes),
-    SMR-E517 (NaN or infinity), SMR-E510 (range of the exact sum), SMR-E518 (norm).
+    Raises SMR-E115 (cannot be decoded, or not float32), SMR-E515 (names), SMR-E516 (shapes, or more
+    bytes than they take), SMR-E517 (NaN or infinity), SMR-E510 (range of the exact sum), SMR-E518
+    (norm).
     """
+    limit = largest_body(shapes)
+    if len(body) > limit:
+        # Before anything is decoded: memory is bounded by the plan, not by the sender.
+        raise SmrfedError(
+            "SMR-E516",
+            "the update is larger than its parameters can be",
+            expected=f"at most {limit} bytes",
+            found=f"{len(body)} bytes",
+            remedy="check that site and coordinator run the same smrfed version",
+        )
     update = decode_arrays(body)
     require_shapes(update, shapes)
     squares = 0.0

@@ -11,38 +11,47 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from server.aggregation.ema import updated_average
 from server.aggregation.fixed_point import FixedPointSum, Shapes
 from server.checkpoints.run_directory import RunDirectory
-from server.checkpoints.state import RunState
+from server.checkpoints.state import AVERAGE, RunState
+from server.evaluation.records import ReleaseRecord
+from server.receipts.book import ReceiptBook
+from server.receipts.last_received import last_received
 from server.rounds.checks import Question, check_metrics, check_update
 from server.rounds.events import Event, EventKind, Observer
 from server.rounds.exchange import Accept, Exchange
 from server.rounds.records import RoundRecord
+from server.rounds.releases import ReleaseRounds
 from server.rounds.settings import DriverSettings
 from server.rounds.transport import Transport
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
-from shared_model.protocol.messages import RoundInstruction, RoundReply
-from shared_model.protocol.sealed import seal
-
-Kind = Literal["train", "finalise"]
+from shared_model.protocol.acknowledgement import Received, countersign
+from shared_model.protocol.arrays import Arrays, body_digest, decode_arrays, encode_arrays
+from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply
+from shared_model.protocol.sealed import Sealed, seal
+from shared_model.releases.statistics import Statistics
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its last shared parameters, and what happened in every round."""
+    """A finished run: its released shared parameters, and what happened in every round.
+
+    ``releases``: evaluations and calibration, in their order; ``history`` may be shorter than the
+    plan's rounds where these ended them early.
+    """
 
     run_id: str
     body: bytes
     history: tuple[RoundRecord, ...]
     finalised: RoundRecord
+    releases: tuple[ReleaseRecord, ...] = ()
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -94,6 +103,10 @@ class RoundDriver:
         self._transport = transport
         self._key = coordinator_key
         self._site_keys = site_keys
+        self._receipts = ReceiptBook(run_dir.path)
+        self._releases = ReleaseRounds(
+            run_dir, self._look, lambda kind, number: self._notify("release_saved", number, kind)
+        )
         self._observer = observer
         self._settings = settings or DriverSettings()
         self._clock = clock
@@ -103,24 +116,44 @@ class RoundDriver:
         """Run the rounds that are left, then tell all sites the final parameters.
 
         Every finished round is on disk before the next one starts: after a crash or an error, run
-        again and the result has the same bits. Raises SMR-E520 when a round misses its quorum in
-        all attempts, SMR-E521 when the new parameters are not finite, SMR-E532 when no checkpoint
-        can be read, SMR-E533 when another process drives this directory, SMR-E534 when a checkpoint
-        cannot be written.
+        again and the result has the same bits. What the plan releases beside updates is asked for
+        in between (:mod:`server.rounds.releases`). Raises SMR-E520 when a round misses its quorum
+        in all attempts, SMR-E521 when the new parameters are not finite, SMR-E532 when no
+        checkpoint can be read, SMR-E533 when another process drives this directory, SMR-E534 when
+        a checkpoint cannot be written, SMR-E570 (no biases for the decision rule) and SMR-E572 (a
+        stored release is damaged).
         """
         with self._run_dir.lock():
             state = self._run_dir.latest()
-            shapes = {name: value.shape for name, value in decode_arrays(state.body).items()}
-            while state.round < self._plan.training.rounds:
+            start = decode_arrays(state.body)
+            shapes = {name: value.shape for name, value in start.items()}
+            self._releases.require_usable(start)
+            del start
+            while not self._releases.over(state):
                 record, updated = self._train_round(state, shapes)
                 history = (*state.history, record)
-                state = RunState(record.round, encode_arrays(updated), history)
+                memory = self._memory(state, updated)
+                state = RunState(record.round, encode_arrays(updated), history, memory)
                 del updated
                 self._run_dir.save(state)
                 self._notify("round_saved", state.round, "train")
-            finalised = self._finalise(state)
-            self._notify("run_finished", state.round, "finalise")
-            return RunResult(self._run_dir.run_id, state.body, state.history, finalised)
+            body, asked = self._releases.close(state)
+            finalised = self._finalise(body, asked)
+            self._notify("run_finished", self._plan.training.rounds, "finalise")
+            releases = self._releases.all()
+            return RunResult(self._run_dir.run_id, body, state.history, finalised, releases)
+
+    def _memory(self, state: RunState, updated: Arrays) -> dict[str, bytes]:
+        """What the server remembers beside the parameters that the next round starts from."""
+        decay = self._plan.training.ema_decay
+        if not decay:
+            return {}
+        average = decode_arrays(self._release_body(state))
+        return {AVERAGE: encode_arrays(updated_average(average, updated, decay, state.round + 1))}
+
+    def _release_body(self, state: RunState) -> bytes:
+        """The parameters that are evaluated, calibrated and finalised."""
+        return state.release_body
 
     def _train_round(
         self, state: RunState, shapes: Shapes
@@ -135,14 +168,31 @@ class RoundDriver:
             return metrics
 
         absent = state.history[-1].absent if state.history else ()
-        record = self._ask("train", number, state.body, tuple(weights), accept, absent)
+        history = self._releases.history(state)
+        asked = self._questions("train", number, state.body, tuple(weights), history)
+        record = self._ask("train", number, asked, accept, absent)
         self._require_quorum(record)
         record = record.model_copy(update={"weight": total.weight})
         rate = self._plan.training.server_learning_rate
         return record, total.step(decode_arrays(state.body), rate)
 
-    def _finalise(self, state: RunState) -> RoundRecord:
-        """Tell the sites that do not know yet; those that cannot be reached do not fail the run."""
+    def _look(
+        self,
+        kind: Statistics,
+        number: int,
+        body: bytes,
+        accept: Accept,
+        history: tuple[RoundRecord, ...],
+    ) -> RoundRecord:
+        """Ask for sums over patients; no quorum: who does not answer in time is missing."""
+        asked = self._questions(kind, number, body, tuple(self._plan.weights), history)
+        return self._ask(kind, number, asked, accept, history[-1].absent if history else ())
+
+    def _finalise(self, body: bytes, history: tuple[RoundRecord, ...]) -> RoundRecord:
+        """Tell the sites that do not know yet; those that cannot be reached do not fail the run.
+
+        Whatever ended the rounds, this carries the number of the plan's last one.
+        """
         before = self._run_dir.finalised()
         told = {} if before is None else {s: before.sites[s] for s in before.accepted}
         left = tuple(site for site in self._plan.weights if site not in told)
@@ -153,8 +203,10 @@ class RoundDriver:
             check_update(body, {}, None)
             return check_metrics(header, self._plan.privacy.mode)
 
-        absent = before.absent if before else state.history[-1].absent
-        record = self._ask("finalise", state.round, state.body, left, accept, absent)
+        absent = before.absent if before else history[-1].absent
+        number = self._plan.training.rounds
+        asked = self._questions("finalise", number, body, left, history)
+        record = self._ask("finalise", number, asked, accept, absent)
         record = record.model_copy(update={"sites": {**told, **record.sites}})
         self._run_dir.save_finalised(record)
         return record
@@ -163,33 +215,42 @@ class RoundDriver:
         self,
         kind: Kind,
         number: int,
-        body: bytes,
-        sites: tuple[str, ...],
+        questions: Mapping[str, Question],
         accept: Accept,
         absent: tuple[str, ...],
     ) -> RoundRecord:
-        """Ask all sites, and again the missing ones, up to the limit, while quorum is missed."""
+        """Ask all sites, and again the missing ones, up to the limit, while quorum is missed.
+
+        An attempt does not count while sites that said "later" would make the quorum.
+        """
         started_at, start = datetime.now(UTC), self._clock()
         quorum = self._plan.federation.min_sites if kind == "train" else 0
         limit = self._settings.round_attempts if kind == "train" else 1
         self._notify("round_started", number, kind)
         exchange = Exchange(
             self._transport,
-            self._questions(kind, number, body, sites),
+            questions,
             accept,
             self._settings,
+            note=self._note,
             absent_before=absent,
             notify=lambda event, site, reason: self._notify(event, number, kind, site, reason),
             clock=self._clock,
             sleep=self._sleep,
         )
-        for attempt in range(1, limit + 1):
-            if attempt > 1:
+        attempt = counted = 0
+        while counted < limit:
+            if attempt:
                 self._sleep(self._settings.attempt_pause_s)
-            reached = exchange.run(self._plan.federation.round_deadline_s, quorum)
-            if reached:
+            attempt += 1
+            if exchange.run(self._plan.federation.round_deadline_s, quorum):
                 break
-            self._notify("quorum_missed", number, kind, reason=f"attempt {attempt} of {limit}")
+            patient = self._clock() - start < self._settings.later_patience_s
+            later = patient and exchange.accepted + exchange.waiting_for >= quorum
+            counted += not later
+            reason = f"attempt {counted} of {limit}"
+            reason = "sites answer later" if later else reason
+            self._notify("quorum_missed", number, kind, reason=reason)
         return RoundRecord(
             round=number,
             kind=kind,
@@ -200,12 +261,23 @@ class RoundDriver:
             seconds=round(max(self._clock() - start, 0.0), 3),
         )
 
+    def _note(self, received: Received, reply: Sealed, asked: Question, authentic: bool) -> None:
+        size = len(reply.header) + len(reply.body)
+        self._receipts.note(received, size, asked.sealed.digest.hex(), authentic=authentic)
+
     def _questions(
-        self, kind: Kind, number: int, body: bytes, sites: tuple[str, ...]
+        self,
+        kind: Kind,
+        number: int,
+        body: bytes,
+        sites: tuple[str, ...],
+        history: tuple[RoundRecord, ...],
     ) -> dict[str, Question]:
+        """One signed instruction per site, which acknowledges the site's last reply in history."""
         digest = body_digest(body)
         questions = {}
         for site in sites:
+            received = last_received(history, self._run_dir.run_id, site)
             instruction = RoundInstruction(
                 run_id=self._run_dir.run_id,
                 round=number,
@@ -213,6 +285,7 @@ class RoundDriver:
                 site=site,
                 plan_digest=self._plan.digest,
                 body_sha256=digest,
+                acknowledged=None if received is None else countersign(received, self._key),
             )
             # Ed25519 is deterministic: after a restart these are the same bytes again.
             sealed = seal(instruction.canonical_json, body, self._key)

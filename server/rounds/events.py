@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from shared_model.protocol.messages import Kind
+
 EventKind = Literal[
     "round_started",
     "site_retried",
@@ -13,6 +15,7 @@ EventKind = Literal[
     "site_set_aside",
     "quorum_missed",
     "round_saved",
+    "release_saved",
     "run_finished",
 ]
 
@@ -24,7 +27,7 @@ class Event:
     kind: EventKind
     round: int
     rounds: int
-    phase: Literal["train", "finalise"]
+    phase: Kind
     site: str | None = None
     reason: str | None = None
 

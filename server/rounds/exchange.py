@@ -10,14 +10,17 @@ from typing import Literal
 from server.rounds.checks import Question, authenticate
 from server.rounds.records import SiteOutcome
 from server.rounds.settings import DriverSettings
-from server.rounds.transport import Failure, Transport
+from server.rounds.transport import LATER, Failure, Transport
 from shared_model.errors import SmrfedError
+from shared_model.protocol.acknowledgement import Received
 from shared_model.protocol.messages import RoundReply
 from shared_model.protocol.sealed import Sealed
 
 SiteEvent = Literal["site_retried", "site_accepted", "site_set_aside"]
 Notify = Callable[[SiteEvent, str, str | None], None]
 Accept = Callable[[RoundReply, bytes], dict[str, float]]
+# What arrived, in which question's place, and whether it is authentic.
+Note = Callable[[Received, Sealed, Question, bool], None]
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Exchange:
     Args:
         questions: site -> what it is asked.
         accept: called with header and body of one authentic reply at a time; returns its metrics.
+        note: called for every sealed message that arrives; what it raises ends the run.
         absent_before: sites that were not connected in the round before; never waited for.
     """
 
@@ -56,6 +60,7 @@ class Exchange:
         accept: Accept,
         settings: DriverSettings,
         *,
+        note: Note = lambda *_: None,
         absent_before: Collection[str] = (),
         notify: Notify,
         clock: Callable[[], float],
@@ -64,6 +69,7 @@ class Exchange:
         self._transport = transport
         self._accept = accept
         self._settings = settings
+        self._note = note
         self._absent_before = absent_before
         self._notify = notify
         self._clock = clock
@@ -90,23 +96,30 @@ class Exchange:
                 self._poll(talk)
             if not self._undecided() or self._clock() >= start + deadline_s:
                 break
-            if self._accepted() >= quorum and self._only_absent(self._clock() - start):
+            if self.accepted >= quorum and self._only_absent(self._clock() - start):
                 break
             self._sleep(self._settings.poll_interval_s)
         for talk in self._undecided():
             self._set_aside(talk, *_last_word(talk, deadline_s))
-        return self._accepted() >= quorum
+        return self.accepted >= quorum
 
     @property
     def outcomes(self) -> dict[str, SiteOutcome]:
         """Site -> outcome, for every site that was decided."""
         return {site: talk.outcome for site, talk in self._talks.items() if talk.outcome}
 
+    @property
+    def waiting_for(self) -> int:
+        """How many sites were set aside because they may answer only later."""
+        return sum(outcome.code in LATER for outcome in self.outcomes.values())
+
+    @property
+    def accepted(self) -> int:
+        """How many replies were accepted."""
+        return sum(outcome.accepted for outcome in self.outcomes.values())
+
     def _undecided(self) -> list[_Talk]:
         return [talk for talk in self._talks.values() if talk.outcome is None]
-
-    def _accepted(self) -> int:
-        return sum(outcome.accepted for outcome in self.outcomes.values())
 
     def _only_absent(self, elapsed: float) -> bool:
         waited = elapsed >= self._settings.absent_grace_s
@@ -148,13 +161,22 @@ class Exchange:
             answer = Failure(" ".join(_explain(error, site)))
         if answer is None:
             return
+        if isinstance(answer, Failure) and answer.later:
+            # The site is well and its door is closed: absent, asked again, never a failure.
+            talk.handles.remove(handle)
+            talk.problem = (str(answer.code), _plain(answer.reason))
+            talk.connected = False
+            talk.next_push = self._clock() + self._settings.later_interval_s
+            return
         if isinstance(answer, Failure):
             self._failed(talk, handle, "SMR-E504", _plain(answer.reason))
             return
         try:
             header = authenticate(answer, talk.question)
         except Exception as error:
-            self._failed(talk, handle, *_explain(error, site))
+            code, reason = _explain(error, site)
+            self._note(_received(talk, answer, code), answer, talk.question, False)
+            self._failed(talk, handle, code, reason)
             return
         self._judge(talk, header, answer)
 
@@ -162,9 +184,14 @@ class Exchange:
         try:
             metrics = self._accept(header, answer.body)
         except Exception as error:
-            self._set_aside(talk, *_explain(error, talk.question.site))
+            code, reason = _explain(error, talk.question.site)
+            self._note(_received(talk, answer, code), answer, talk.question, True)
+            self._set_aside(talk, code, reason, answer.digest.hex())
             return
-        talk.outcome = SiteOutcome(accepted=True, pushes=talk.pushes, metrics=metrics)
+        self._note(_received(talk, answer), answer, talk.question, True)
+        talk.outcome = SiteOutcome(
+            accepted=True, pushes=talk.pushes, metrics=metrics, reply_sha256=answer.digest.hex()
+        )
         self._notify("site_accepted", talk.question.site, None)
 
     def _failed(self, talk: _Talk, handle: str, code: str, reason: str) -> None:
@@ -177,8 +204,16 @@ class Exchange:
             pause = self._settings.retry_interval_s * 2 ** (talk.failures - 1)
             talk.next_push = self._clock() + pause
 
-    def _set_aside(self, talk: _Talk, code: str, reason: str) -> None:
-        talk.outcome = SiteOutcome(accepted=False, pushes=talk.pushes, code=code, reason=reason)
+    def _set_aside(
+        self, talk: _Talk, code: str, reason: str, reply_sha256: str | None = None
+    ) -> None:
+        talk.outcome = SiteOutcome(
+            accepted=False,
+            pushes=talk.pushes,
+            code=code,
+            reason=reason,
+            reply_sha256=reply_sha256,
+        )
         self._notify("site_set_aside", talk.question.site, f"{code} {reason}")
 
 
@@ -188,6 +223,19 @@ def _last_word(talk: _Talk, deadline_s: float) -> tuple[str, str]:
         return talk.problem
     before = f"; before that: {' '.join(talk.problem)}" if talk.problem else ""
     return "SMR-E503", f"no answer within {deadline_s:g} s{before}"
+
+
+def _received(talk: _Talk, answer: Sealed, code: str | None = None) -> Received:
+    asked = talk.question.instruction
+    return Received(
+        run_id=asked.run_id,
+        round=asked.round,
+        kind=asked.kind,
+        site=asked.site,
+        reply_sha256=answer.digest.hex(),
+        accepted=code is None,
+        code=code,
+    )
 
 
 def _explain(error: Exception, site: str) -> tuple[str, str]:

@@ -38,7 +38,7 @@ def progress_bar(console: Console) -> Iterator[Observer]:
                 progress.console.print(escape(text), style="yellow", highlight=False)
             elif event.kind == "round_saved":
                 progress.update(task, completed=event.round)
-            what = "finalise" if event.phase == "finalise" else f"round {event.round}"
+            what = f"round {event.round}" if event.phase == "train" else event.phase
             progress.update(task, description=f"{what}, {len(accepted)} sites in")
 
         yield observe

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from server.rounds.transport import LATER
+from shared_model.protocol.messages import Kind
+
+#: Why a site is missing through nobody's fault: it is asked, but not waited for, in the next round.
+ABSENT = ("SMR-E501", *LATER)
 
 
 class SiteOutcome(BaseModel):
@@ -16,6 +20,9 @@ class SiteOutcome(BaseModel):
     pushes: int = Field(ge=0, description="times the instruction was sent, all attempts together")
     code: str | None = Field(default=None, description="error number when set aside")
     reason: str | None = Field(default=None, description="one sentence when set aside")
+    reply_sha256: str | None = Field(
+        default=None, description="digest of the authentic reply, accepted or refused"
+    )
     metrics: dict[str, float] = Field(default_factory=dict, description="mode none only")
 
 
@@ -25,7 +32,7 @@ class RoundRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     round: int
-    kind: Literal["train", "finalise"]
+    kind: Kind
     sites: dict[str, SiteOutcome]
     attempts: int = Field(ge=1, description="deadlines the round took to reach its quorum")
     weight: int = Field(ge=0, description="sum of the accepted sites' public weights")
@@ -48,5 +55,5 @@ class RoundRecord(BaseModel):
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Names of the sites that were never connected during the round."""
-        return tuple(sorted(n for n, site in self.sites.items() if site.code == "SMR-E501"))
+        """Names of the sites that were not connected, or whose door was closed, all the round."""
+        return tuple(sorted(n for n, site in self.sites.items() if site.code in ABSENT))

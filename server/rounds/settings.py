@@ -37,6 +37,18 @@ class DriverSettings(BaseModel):
         description="seconds that a round with its quorum waits for sites that are not connected; "
         "a site that was already absent in the round before is not waited for",
     )
+    later_interval_s: float = Field(
+        default=300.0,
+        ge=0,
+        description="seconds before a site is asked again that said that its data may not leave at "
+        "this hour; no failure is counted",
+    )
+    later_patience_s: float = Field(
+        default=4 * 86400.0,
+        ge=0,
+        description="seconds for which attempts are not counted while sites that may answer later "
+        "would make the quorum: a weekend",
+    )
     round_attempts: int = Field(
         default=3, ge=1, description="deadlines that a round without its quorum may take"
     )

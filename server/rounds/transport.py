@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from shared_model.protocol.sealed import Sealed
 
+#: Numbers of a site that will answer the same instruction later: data may not leave at this hour,
+#: or no more of it today.
+LATER = ("SMR-E360", "SMR-E361")
+_CODE = re.compile(r"SMR-E\d{3}")
+
 
 @dataclass(frozen=True)
 class Failure:
-    """A site that will not answer this message: why, in the words of the transport."""
+    """A site that will not answer this message: why, in the words of the transport.
+
+    ``code`` is the number that the site itself gave, where it gave one.
+    """
 
     reason: str
+    code: str | None = None
+
+    @property
+    def later(self) -> bool:
+        """Whether the site said that the same instruction will be answered later."""
+        return self.code in LATER
+
+
+def said(code: object, reason: str) -> Failure:
+    """A failure with the number that a site gave, if what it gave is one."""
+    known = isinstance(code, str) and _CODE.fullmatch(code)
+    return Failure(reason, str(code) if known else None)
 
 
 class Transport(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,8 @@ from shared_model.errors import SmrfedError
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 _MAX_NAMES = 100_000
+# The names, dtypes and offsets that safetensors writes before the numbers, generously.
+_HEADER_BYTES_PER_ARRAY = 512
 
 
 def encode_arrays(arrays: Arrays) -> bytes:
@@ -58,6 +61,12 @@ def decode_arrays(body: bytes) -> dict[str, npt.NDArray[np.float32]]:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _malformed(f"{type(error).__name__}: {error}"[:200], "safetensors") from None
     return {name: decoded[name] for name in sorted(decoded)}
+
+
+def largest_body(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Bytes that arrays of these shapes take at most, encoded: the numbers, and room for names."""
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    return 4 * numbers + _HEADER_BYTES_PER_ARRAY * (1 + len(shapes))
 
 
 def body_digest(body: bytes) -> str:

@@ -9,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from shared_model.errors import SmrfedError
 from shared_model.plan import Sha256, SiteName
+from shared_model.protocol.acknowledgement import Acknowledgement
 from shared_model.protocol.arrays import body_digest
 from shared_model.protocol.sealed import Sealed
 
 PROTOCOL_VERSION: Literal[1] = 1
+
+#: ``train``: a round; ``evaluate``, ``calibrate``: sums over patients; ``finalise``: the end.
+Kind = Literal["train", "evaluate", "calibrate", "finalise"]
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -23,7 +27,7 @@ class _Header(BaseModel):
     protocol_version: Literal[1] = PROTOCOL_VERSION
     run_id: RunId
     round: int = Field(ge=1, le=1_000_000)
-    kind: Literal["train", "finalise"]
+    kind: Kind
     site: SiteName
     plan_digest: Sha256
     body_sha256: Sha256 = Field(description="digest of the arrays that travel in the body")
@@ -37,18 +41,26 @@ class _Header(BaseModel):
 
 
 class RoundInstruction(_Header):
-    """What the coordinator asks of one site: train from these shared parameters, or finish.
+    """What the coordinator asks of one site: train from these shared parameters, or look at them.
 
-    ``train``: body = the shared parameters of the round. ``finalise``: body = the last released
-    shared parameters; the site stores them, personalises locally, and replies with an empty body.
+    ``train``: body = the shared parameters of the round. ``evaluate``, ``calibrate``: body = the
+    shared parameters to look at, with test or training patients; only when the plan announces it
+    (:mod:`shared_model.releases.schedule`). ``finalise``: body = the last released shared
+    parameters; the site stores them, personalises locally, and replies with an empty body.
     The header holds no time stamp: a re-pushed instruction is the same bytes.
     """
+
+    acknowledged: Acknowledgement | None = Field(
+        default=None, description="the last reply of this site that the coordinator received"
+    )
 
 
 class RoundReply(_Header):
     """What a site sends back: the update of the shared parameters; nothing else in mode ``local``.
 
-    ``train``: body = delta (site minus global) of every shared parameter. ``finalise``: empty body.
+    ``train``: body = delta (site minus global) of every shared parameter. ``evaluate``,
+    ``calibrate``: body = the sums of :mod:`shared_model.releases.statistics`, noised in every mode
+    but ``none``. ``finalise``: empty body.
     """
 
     instruction_sha256: Sha256 = Field(description="digest of the instruction that this answers")
@@ -63,11 +75,14 @@ _H = TypeVar("_H", bound=_Header)
 def decode_header(model: type[_H], sealed: Sealed) -> _H:
     """Parse a header that may be hostile; raises SMR-E116 (malformed) or SMR-E117 (body exchanged).
 
+    Only the canonical form is read: no repeated names, no other spelling of the same content.
     The caller verifies the signature first (:meth:`Sealed.verify`).
     """
     try:
         data: Any = json.loads(sealed.header)
         header = model.model_validate(data)
+        if header.canonical_json != sealed.header:
+            raise ValueError("not in canonical form")
     except (ValueError, RecursionError) as error:
         detail = (
             "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])

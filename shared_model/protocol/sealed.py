@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from shared_model.errors import SmrfedError
 
-MAX_HEADER_BYTES = 1 << 20
+# Run, round, digests, an acknowledgement, metrics: a few kilobytes.
+MAX_HEADER_BYTES = 64 << 10
 MAX_BODY_BYTES = 1 << 31
 SIGNATURE_BYTES = 64
 _DOMAIN = b"smrfed-sealed-v1\0"

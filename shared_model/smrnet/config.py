@@ -34,6 +34,10 @@ class SMRNetConfig(BaseModel):
     stem_stride: Literal[1, 2] = Field(
         default=1, description="2 for 1 mm input: the cost of 2 mm, with 1 mm texture in the stem"
     )
+    weight_standardisation: bool = Field(
+        default=False,
+        description="centre and scale every filter of the encoder before use (De et al. 2022)",
+    )
     graph_features: int | None = Field(
         default=None,
         ge=2,

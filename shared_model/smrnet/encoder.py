@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from shared_model.layers.site_norm import SiteAdaptiveGroupNorm, SiteNorm
 from shared_model.smrnet.lone_conv import convolve
+from shared_model.smrnet.weight_standardisation import standardised
 
 SCALES = 3
 
@@ -23,23 +24,27 @@ def _norm(channels: int, mode: SiteNorm) -> SiteAdaptiveGroupNorm:
 class ConvNorm(nn.Module):
     """3x3x3 convolution without bias (the norm would cancel it), SA-GN, SiLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, mode: SiteNorm) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, mode: SiteNorm, standardise: bool
+    ) -> None:
         super().__init__()
+        self.standardise = standardise
         self.conv = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.norm = _norm(outputs, mode)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, D, H, W)`` to ``(B, outputs, ceil(D/stride), ...)``."""
-        return functional.silu(self.norm(convolve(self.conv, x)))
+        weight = standardised(self.conv.weight) if self.standardise else None
+        return functional.silu(self.norm(convolve(self.conv, x, weight)))
 
 
 class Stage(nn.Module):
     """Halve the resolution, then one residual convolution."""
 
-    def __init__(self, inputs: int, outputs: int, mode: SiteNorm) -> None:
+    def __init__(self, inputs: int, outputs: int, mode: SiteNorm, standardise: bool) -> None:
         super().__init__()
-        self.down = ConvNorm(inputs, outputs, 2, mode)
-        self.refine = ConvNorm(outputs, outputs, 1, mode)
+        self.down = ConvNorm(inputs, outputs, 2, mode, standardise)
+        self.refine = ConvNorm(outputs, outputs, 1, mode, standardise)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, inputs, D, H, W)`` to ``(B, outputs, ceil(D/2), ceil(H/2), ceil(W/2))``."""
@@ -54,11 +59,18 @@ class Encoder(nn.Module):
     projected maps, at a thousandth of the cost.
     """
 
-    def __init__(self, width: int, features: int, stem_stride: int, mode: SiteNorm) -> None:
+    def __init__(
+        self,
+        width: int,
+        features: int,
+        stem_stride: int,
+        mode: SiteNorm,
+        standardise: bool = False,
+    ) -> None:
         super().__init__()
         channels = [width // 2, 2 * width, 4 * width, 8 * width]
-        self.stem = ConvNorm(1, channels[0], stem_stride, mode)
-        self.stages = nn.ModuleList(Stage(a, b, mode) for a, b in pairwise(channels))
+        self.stem = ConvNorm(1, channels[0], stem_stride, mode, standardise)
+        self.stages = nn.ModuleList(Stage(a, b, mode, standardise) for a, b in pairwise(channels))
         self.laterals = nn.ModuleList(nn.Linear(c, features, bias=False) for c in channels[1:])
 
     def forward(self, x: Tensor) -> list[Tensor]:

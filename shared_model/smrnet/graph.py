@@ -37,6 +37,22 @@ class LearnedEdges(nn.Module):
         return functional.softplus(self.factor @ self.factor.T - math.log(len(self.factor)))
 
 
+class SharedGraphConv(DenseGCNConv):  # type: ignore[misc]
+    """:class:`DenseGCNConv` where all patients have the same edges, as an atlas gives them.
+
+    The same sums; but one product of matrices for the whole batch, where a copy of the edges per
+    patient makes as many small ones.
+    """
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """``(B, R, F)`` nodes and ``(R, R)`` edges to ``(B, R, G)``."""
+        own = torch.eye(len(adjacency), dtype=torch.bool, device=adjacency.device)
+        edges = torch.where(own, 1.0, adjacency)
+        scale = edges.sum(-1).clamp(min=1).pow(-0.5)
+        nodes: Tensor = self.lin(x)
+        return (nodes.transpose(1, 2) @ (scale[:, None] * edges * scale).T).transpose(1, 2)
+
+
 class GraphBlock(nn.Module):
     """``h + tanh(GCN(h, A))``: the neighbourhood speaks, but never louder than one.
 
@@ -46,7 +62,7 @@ class GraphBlock(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv = DenseGCNConv(features, features, bias=False)
+        self.conv = SharedGraphConv(features, features, bias=False)
         with torch.no_grad():
             self.conv.lin.weight.mul_(0.5)
 

@@ -47,7 +47,13 @@ class SMRNet(nn.Module):
         strides = tuple(config.stem_stride * 2 ** (s + 1) for s in range(SCALES))
         #: Voxels of the input per cell at each scale, finest first.
         self.strides = strides
-        self.encoder = Encoder(config.width, config.features, config.stem_stride, config.site_norm)
+        self.encoder = Encoder(
+            config.width,
+            config.features,
+            config.stem_stride,
+            config.site_norm,
+            config.weight_standardisation,
+        )
         self.region_pooling = nn.ModuleList(
             RegionPooling(labels, len(adjacency), stride) for stride in strides
         )

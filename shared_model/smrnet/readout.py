@@ -53,7 +53,8 @@ class RegionReadout(nn.Module):
         scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
         importance = scores.softmax(dim=1)
         weights = _COMMON_GAIN * self.common + self.own
-        evidence = self.gain * torch.einsum("brf,rcf->brc", h, weights)
+        # Not einsum: for the gradient of each patient it becomes a product of matrices per region.
+        evidence = self.gain * (h[:, :, None] * weights).sum(-1)
         return GraphReadout(
             importance=importance,
             evidence=evidence,

@@ -92,7 +92,7 @@ class CutRegions(nn.Module):
 
     def forward(self, regions: Tensor) -> Tensor:
         """``(B, R, F)`` to ``(B, L, F)``."""
-        return torch.einsum("brf,lr->blf", regions, self.overlap)
+        return (regions.transpose(1, 2) @ self.overlap.T).transpose(1, 2)
 
     def guide(self, importance: Tensor) -> Tensor:
         """Scores ``(B, L)`` of slices from region importance ``(B, R)``; zero where it is uniform.

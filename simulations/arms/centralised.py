@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from client.training.examples import PatientExamples
-from client.training.rounds import train_round
 from client.training.site_model import SiteModel
-from server.aggregation.fixed_point import FixedPointSum
 from shared_model.plan import FederationPlan
-
-Arrays = dict[str, npt.NDArray[np.float32]]
+from simulations.arms.train_rounds import Arrays, train_rounds
 
 
 def centralised_plan(plan: FederationPlan, name: str, patients: int) -> FederationPlan:
     """The same schedule, without privacy, for one place that holds ``patients`` patients."""
+    data = one_site_plan(plan, name, patients).model_dump(mode="json")
+    data["privacy"] |= {"mode": "none", "noise_multiplier": 0.0}
+    return FederationPlan.parse(data)
+
+
+def one_site_plan(plan: FederationPlan, name: str, patients: int) -> FederationPlan:
+    """The same plan for one place that holds ``patients`` patients."""
     data = plan.model_dump(mode="json")
     data["name"] = f"{plan.name} - {name}"
-    data["privacy"] |= {"mode": "none", "noise_multiplier": 0.0}
     data["federation"] |= {
         "sites": [{"name": name, "declared_patients": patients}],
         "min_sites": 1,
@@ -36,22 +38,9 @@ def train_centralised(
     plan: FederationPlan,
     after_round: Callable[[int, Arrays], None] | None = None,
 ) -> Arrays:
-    """Run the plan's rounds at its only site and return the shared parameters.
-
-    The same optimiser, steps, learning rates and rounding of updates as the federation: what
-    differs is the data alone. A federation of one site without privacy gives the same bits.
-    """
+    """Run the plan's rounds at its only site and return the shared parameters."""
     (site,) = plan.federation.sites
-    current = initial
-    for number in range(1, plan.training.rounds + 1):
-        site_model.load_shared(current)
-        update = train_round(site_model, examples, plan, site.name, number, "centralised")
-        total = FixedPointSum({name: value.shape for name, value in current.items()}, 1)
-        total.add(update.delta, 1)
-        current = total.step(current, plan.training.server_learning_rate)
-        if after_round is not None:
-            after_round(number, current)
-    return current
+    return train_rounds(site_model, initial, {site.name: examples}, plan, after_round)
 
 
 def shuffled(examples: Sequence[PatientExamples], seed: int) -> list[PatientExamples]:

@@ -13,6 +13,7 @@ from client.training.site_model import SiteModel
 from server.checkpoints.run_directory import RunDirectory
 from server.rounds.driver import RunResult
 from server.rounds.events import Event, Observer
+from server.rounds.releases import released_body
 from shared_model.atlas.atlas import Atlas
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import decode_arrays
@@ -70,13 +71,13 @@ def federated_run(
 
     def follow(event: Event) -> None:
         if event.kind == "round_saved":
-            curve.add(event.round, decode_arrays(run_dir.latest().body))
+            curve.add(event.round, decode_arrays(run_dir.latest().release_body))
         if observer is not None:
             observer(event)
 
     runner(plan, workspace, run_dir, follow)
     state = run_dir.latest()
-    shared = decode_arrays(state.body)
+    shared = decode_arrays(released_body(run_dir))
     privacy = _privacy(plan, workspace) if private else ()
     epsilon = max((spent.spent_epsilon for spent in privacy), default=None)
     title = "Federated, patient-level privacy" if private else "Federated, no privacy"

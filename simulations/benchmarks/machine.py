@@ -8,14 +8,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-#: Pages that glibc gives back after every step are faulted in again in the next one; the agent and
-#: ``smrfed-sim`` therefore start with these. Read by the C library at program start only.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(8 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 30),
-    "MALLOC_TOP_PAD_": str(256 << 20),
-}
-
 
 @dataclass(frozen=True)
 class Machine:

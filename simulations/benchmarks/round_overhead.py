@@ -31,6 +31,7 @@ from client.training.site_model import SiteModel
 from server.checkpoints.run_directory import RunDirectory
 from server.flower.deployment import Deployment
 from server.rounds.records import RoundRecord
+from server.rounds.releases import released_body
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
 from shared_model.plan import FederationPlan
@@ -129,7 +130,7 @@ def _overhead(root: Path, archives: CohortFolders, names: list[str], rounds: int
     with DeployedFederation(deployed_sites, root / "work") as federation:
         groups |= {child.pid for child in federation.processes.children}
         begin, cpu_begin = time.monotonic(), _cpu_s(groups)
-        finished = federation.run(other_run.path, _TIMEOUT_S).latest()
+        finished = federation.run(other_run.path, _TIMEOUT_S)
         run_s, cpu_s = time.monotonic() - begin, _cpu_s(groups) - cpu_begin
     _require_gone(groups)
     return Overhead(
@@ -140,8 +141,8 @@ def _overhead(root: Path, archives: CohortFolders, names: list[str], rounds: int
         run_s=round(run_s, 1),
         cpu_s=round(cpu_s / rounds, 2),
         in_process=Seconds.of(result.history),
-        deployed=Seconds.of(finished.history),
-        same_bits=finished.body == result.body,
+        deployed=Seconds.of(finished.latest().history),
+        same_bits=released_body(finished) == result.body,
     )
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 from shared_model.atlas.bids import save_dseg
@@ -142,6 +142,7 @@ def _run(
         return
     # Spawned, not forked: the caller may hold threads (torch, gRPC).
     with _single_threaded():
+        others = set(active_children())
         pool = ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=_end_with_parent
         )
@@ -151,6 +152,11 @@ def _run(
                 future.result()
                 done += 1
                 tell(done, len(subjects))
+        except BaseException:
+            # Files are written atomically, so Ctrl-C need not wait for the patients in work.
+            for worker in set(active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             # Not a with block: its exit would forget that the rest is cancelled.
             pool.shutdown(wait=True, cancel_futures=True)

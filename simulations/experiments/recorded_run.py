@@ -11,27 +11,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 
-from client.training.site_model import SiteModel
 from shared_model.atlas.cache import write_atomically
-from shared_model.atlas.select import load_atlas
 from shared_model.metrics import balanced_accuracy, macro_auc
 from simulations.arms.arm import ArmResult
 from simulations.arms.baseline_arms import baseline_arms
-from simulations.arms.hospital import Hospital, load_hospital
+from simulations.arms.hospital import Hospital
 from simulations.arms.neural_arms import alone_arm, pooled_arm, shuffled_arm
-from simulations.cohort.cohort import generate_cohort
-from simulations.cohort.design import UNSEEN_SITE, default_cohort
-from simulations.cohort.truth import TruthTable, read_truth_table
-from simulations.demo.settings import DemoSettings, demo_plan
+from simulations.cohort.design import UNSEEN_SITE
+from simulations.cohort.truth import TruthTable
+from simulations.demo.settings import DemoSettings
 from simulations.evaluation.explanations import explain, strongly_affected
 from simulations.evaluation.predictions import Predictions
-from simulations.federation.workspace import create_workspace
+from simulations.experiments.seed_cohort import load_seed_cohort
 from simulations.report.results import Ratio
 from simulations.smrnet_access import first_scan, smrnet_of
 
@@ -68,35 +64,19 @@ def record_seed(
     seed: int, folder: Path, workers: int, progress: Callable[[str], None]
 ) -> SeedResult:
     """All arms on the cohort of one seed, trained as in the demonstration."""
-    torch.set_num_threads(1)
-    spec = default_cohort(PATIENTS, seed, UNSEEN)
-    progress("cohort")
-    folders = generate_cohort(spec, folder / f"cohort-{seed}", workers)
-    settings = DemoSettings(patients_per_site=PATIENTS, unseen_patients=UNSEEN, seed=seed)
-    members = {s.name: s.patients for s in spec.sites if s.name != UNSEEN_SITE}
-    plan = demo_plan(settings, members, "none")
-    workspace = create_workspace(
-        folder / f"parties-{seed}",
-        {site.name: folders.archive(site.name) for site in spec.sites},
-        plan.task.labels,
-        modes=("none",),
+    settings = DemoSettings(
+        patients_per_site=PATIENTS, unseen_patients=UNSEEN, seed=seed, workers=workers
     )
-    atlas = load_atlas(plan.atlas, plan.input.grid)
-    model = SiteModel.build(plan, atlas)
-    initial = model.shared_arrays()
-    progress("scans")
-    hospitals = [
-        load_hospital(workspace.site_config(s.name), plan, model, held_out=s.name not in members)
-        for s in spec.sites
-    ]
-    truth = read_truth_table(folders.truth)
-    progress("arms")
+    cohort = load_seed_cohort(settings, folder, progress)
+    model, initial, hospitals = cohort.model, cohort.initial, cohort.hospitals
+    plan, atlas, truth = cohort.plan, cohort.atlas, cohort.truth
+    progress(f"seed {seed}: arms")
     arms = baseline_arms(hospitals, truth, plan.task.labels)
     arms.append(_oracle(hospitals, truth, plan.task.labels))
     arms.append(alone_arm(model, initial, hospitals, plan))
     arms.append(shuffled_arm(model, initial, hospitals, plan))
     tokens = [first_scan(p.inputs) for h in hospitals if not h.held_out for p in h.test]
-    affected = strongly_affected(atlas.names, spec.effect)
+    affected = strongly_affected(atlas.names, cohort.spec.effect)
     model.load_shared(initial)
     untrained = explain(smrnet_of(model), tokens, atlas, plan.input.grid, affected, seed)
     pooled = pooled_arm(model, initial, hospitals, plan)
@@ -108,7 +88,7 @@ def record_seed(
         seed=seed,
         subjects=sum(len(h.patients) for h in hospitals),
         scans=sum(len(p.scans) for h in hospitals for p in h.patients),
-        arms={arm.key: _figure(arm, tuple(members)) for arm in arms},
+        arms={arm.key: _figure(arm, tuple(cohort.members)) for arm in arms},
         slice_mass_over_chance=_value(trained.slice_mass_ratio),
         slice_mass_over_chance_untrained=_value(untrained.slice_mass_ratio),
         region_mass_over_chance=_value(trained.region_mass_ratio),
@@ -158,11 +138,9 @@ def _figure(arm: ArmResult, members: tuple[str, ...]) -> Figure:
 
 def run_and_record(out: Path, record: Path, workers: int, console: Console) -> None:
     """All seeds; writes the figures to ``record`` and prints their mean and range."""
-    results = []
+    results: list[SeedResult] = []
     with console.status("") as status:
-        for seed in SEEDS:
-            status.update(f"seed {seed}")
-            results.append(record_seed(seed, out, workers, status.update))
+        results += [record_seed(seed, out, workers, status.update) for seed in SEEDS]
     write_atomically(
         record, (json.dumps([r.model_dump() for r in results], indent=1) + "\n").encode()
     )

@@ -51,4 +51,4 @@ class InProcessTransport:
         try:
             return self._handlers[pending.site](pending.message)
         except SmrfedError as error:
-            return Failure(f"{error.code}: {error.what}")
+            return Failure(f"{error.code}: {error.what}", error.code)

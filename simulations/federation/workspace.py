@@ -92,6 +92,9 @@ def create_workspace(
             "modes": list(modes),
             "max_epsilon": max_epsilon,
             "max_shared_parameters": max_shared_parameters,
+            # Synthetic hospitals release what their plan asks for.
+            "allow_evaluation": True,
+            "allow_calibration": True,
         }
         workspace.site_config(name).write_text(tomli_w.dumps(site), encoding="utf-8")
         (folder / "policy.toml").write_text(tomli_w.dumps(policy), encoding="utf-8")

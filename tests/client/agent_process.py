@@ -1,7 +1,7 @@
 """A real agent behind a real socket, in a process that can kill itself at a chosen moment.
 
 Run as ``python agent_process.py SITE_FOLDER PLAN_JSON [POINT ROUND]``: at ROUND, right after POINT
-(claimed, reserved, trained, gated or saved), the process sends itself SIGKILL.
+(claimed, reserved, trained or looked, gated or saved), the process sends itself SIGKILL.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ POINTS: dict[str, tuple[Any, str]] = {
     "saved": (ReplyStore, "save"),
 }
 
+LOOKING = {"looked": (agent_module, "released_statistics")}
+
 
 def kill_after(owner: Any, name: str, fatal_round: int) -> None:
     asked: list[int] = []
@@ -56,7 +58,7 @@ def kill_after(owner: Any, name: str, fatal_round: int) -> None:
 def main() -> None:
     folder, plan = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text())
     if len(sys.argv) > 3:
-        kill_after(*POINTS[sys.argv[3]], int(sys.argv[4]))
+        kill_after(*(POINTS | LOOKING)[sys.argv[3]], int(sys.argv[4]))
     config = SiteConfig.load(folder / "site.toml")
     agent = SiteAgent(config, FederationPlan.parse(plan), atlas=small_atlas())
     service = serve(agent, config.socket)

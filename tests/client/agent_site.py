@@ -24,6 +24,7 @@ modes = ["none", "local"]
 max_epsilon = 1000.0
 max_reply_bytes = 50_000_000
 max_shared_parameters = 10_000_000
+min_cell = 1
 """
 SITE = """
 name = "a"

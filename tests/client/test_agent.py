@@ -17,6 +17,7 @@ from client.agent.agent import SiteAgent
 from client.agent.service import serve
 from client.agent.stub import AgentClient
 from client.egress.receipts import Receipts
+from client.egress.refusals import Refusals
 from client.prepared import scan_source
 from client.privacy.ledger import Ledger
 from client.training.site_model import SiteModel
@@ -47,6 +48,12 @@ def agent(hospital: Hospital) -> Iterator[SiteAgent]:
     agent = hospital.agent()
     yield agent
     agent.close()
+
+
+def unchanged(hospital: Hospital, before: dict[Path, bytes]) -> bool:
+    """Whether all is as it was, but for the receipts of what was refused."""
+    now = everything_below(hospital.folder)
+    return {path: data for path, data in now.items() if "refusals" not in path.name} == before
 
 
 def initial(plan: FederationPlan) -> Arrays:
@@ -185,7 +192,7 @@ def forgeries(hospital: Hospital, arrays: Arrays) -> dict[str, tuple[Sealed, str
     }
 
 
-def test_what_is_not_the_coordinators_word_to_this_site_is_refused_without_a_trace(
+def test_what_is_not_the_coordinators_word_to_this_site_leaves_a_receipt_and_nothing_else(
     hospital: Hospital, agent: SiteAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
@@ -197,7 +204,9 @@ def test_what_is_not_the_coordinators_word_to_this_site_is_refused_without_a_tra
         with pytest.raises(SmrfedError) as caught:
             agent.handle(message)
         assert caught.value.code == code, name
-    assert everything_below(hospital.folder) == before
+    assert unchanged(hospital, before)
+    refused = {line.refused.code for line in Refusals(hospital.state.refusals).read()}
+    assert refused == {code for _, code in forgeries(hospital, initial(hospital.plan)).values()}
     assert ledger_states(hospital) == []
 
 
@@ -210,7 +219,7 @@ def test_an_answered_round_is_not_answered_again_for_other_arrays(
     before = everything_below(hospital.folder)
     with pytest.raises(SmrfedError, match="SMR-E403"):
         agent.handle(hospital.instruction(changed))
-    assert everything_below(hospital.folder) == before
+    assert unchanged(hospital, before)
     assert agent.handle(hospital.instruction(arrays)) == reply
 
 
@@ -258,6 +267,8 @@ def test_the_ledger_stops_the_agent_when_the_budget_is_spent(build: Build) -> No
     with pytest.raises(SmrfedError, match="SMR-E302"):
         agent.handle(hospital.instruction(arrays, run_id="run-4"))
     assert ledger_states(hospital) == ["seal"] * 3
+    # What cannot be paid leaves no file behind, however many runs are invented.
+    assert {path.name for path in hospital.state.replies.iterdir()} == {"run-1", "run-2", "run-3"}
     agent.close()
 
 

@@ -86,6 +86,26 @@ def test_old_answers_are_dropped_and_then_refused(tmp_path: Path) -> None:
     assert store.runs() == {"run-1": (5, "finalise")}
 
 
+def test_within_a_round_looks_follow_the_update_and_calibration_precedes_the_last_one(
+    tmp_path: Path,
+) -> None:
+    store = ReplyStore(tmp_path, keep=2)
+    # The answers of the last rounds are kept whole, however many there are of each.
+    for number in (1, 2, 3):
+        for kind in ("train", "evaluate"):
+            answer(store, question(number, kind))
+    kept = [path.name for path in sorted(tmp_path.glob("run-1/*.reply"))]
+    assert kept == [
+        f"{number:07d}-{kind}.reply" for number in (2, 3) for kind in ("evaluate", "train")
+    ]
+    for kind in ("calibrate", "train"):
+        with pytest.raises(SmrfedError, match=r"SMR-E40[34]"):
+            store.find(question(3, kind, "b" * 64))
+    for kind in ("train", "calibrate", "evaluate", "finalise"):
+        answer(store, question(4, kind))
+    assert store.runs() == {"run-1": (4, "finalise")}
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "grow", "empty"])
 def test_a_damaged_answer_is_an_error_and_never_sent(tmp_path: Path, damage: str) -> None:
     store = ReplyStore(tmp_path)
@@ -139,3 +159,14 @@ def test_a_killed_writer_leaves_whole_answers_only(tmp_path: Path) -> None:
         assert reply.body == bytes([number % 251]) * 200_000
     # The next round may have been begun, but is not answered.
     assert store.find(question(newest[0] + 1)) is None
+
+
+def test_invented_runs_cannot_fill_the_disk(tmp_path: Path) -> None:
+    store = ReplyStore(tmp_path, max_runs=2)
+    for run in ("run-1", "run-2"):
+        answer(store, question(run=run))
+    with pytest.raises(SmrfedError, match="SMR-E423"):
+        store.claim(question(run="run-3"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run-1", "run-2"]
+    # The runs that are known go on.
+    answer(store, question(2, run="run-2"))

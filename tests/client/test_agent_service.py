@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.handled = 0
+        self.noted: list[str] = []
 
     def handle(self, instruction: Sealed) -> Sealed:
         self.handled += 1
@@ -42,6 +44,9 @@ class Echo:
         if instruction.header == b"break":
             raise ValueError("sub-077 of 12 patients")
         return Sealed(instruction.header, instruction.body[::-1], instruction.signature)
+
+    def refused(self, error: SmrfedError) -> None:
+        self.noted.append(error.code)
 
     def status(self) -> AgentStatus:
         return AgentStatus("site-a", "plan", "0" * 64, "ab-cd", "idle", "run-1", 3, "train", 1.5)
@@ -137,6 +142,11 @@ def test_garbage_never_reaches_the_agent(
 ) -> None:
     raw_call(path, messages)
     assert agent.handled == 0
+    # The caller may know before the handler does.
+    deadline = time.monotonic() + 20
+    while not agent.noted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert agent.noted[0] in ("SMR-E111", "SMR-E112", "SMR-E413")
     with AgentClient(path) as client:
         assert client.handle(MESSAGE).header == b"header"
 
@@ -147,6 +157,33 @@ def test_bytes_that_are_not_grpc_do_not_stop_the_service(service: Service, path:
         raw.sendall(os.urandom(4096))
     with AgentClient(path) as client:
         assert client.handle(MESSAGE).header == b"header"
+
+
+def test_callers_that_never_finish_do_not_keep_others_out(agent: Echo, path: Path) -> None:
+    service = serve(agent, path, receive_s=1.0)
+    release = threading.Event()
+
+    def unfinished() -> Iterator[bytes]:
+        yield Chunk(
+            opening=Opening(header=b"h", signature=bytes(64), body_bytes=5)
+        ).SerializeToString()
+        release.wait(60)
+
+    options = [("grpc.default_authority", "localhost")]
+    try:
+        with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
+            call = channel.stream_stream("/smrfed.agent.v1.Agent/Handle")
+            held = [call(unfinished()) for _ in range(8)]
+            for one in held:
+                with pytest.raises(grpc.RpcError):
+                    list(one)
+            with AgentClient(path) as client:
+                assert client.handle(MESSAGE).header == b"header"
+    finally:
+        release.set()
+        service.stop(0)
+    assert set(agent.noted) <= {"SMR-E413"}
+    assert agent.handled == 1
 
 
 def test_a_dead_agents_socket_is_replaced(agent: Echo, path: Path) -> None:

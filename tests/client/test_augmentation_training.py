@@ -26,7 +26,8 @@ from client.training.patient_gradients import (
     PatientGradients,
     patient_gradients,
 )
-from client.training.patient_sgd import CLIPPING_MARGIN, PatientSGD
+from client.training.patient_optimizer import CLIPPING_MARGIN
+from client.training.patient_sgd import PatientSGD
 from client.training.personalise import personalise
 from client.training.rounds import train_round
 from client.training.site_model import SiteModel

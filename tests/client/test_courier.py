@@ -42,6 +42,9 @@ class Mirror:
             raise self._error
         return Sealed(instruction.header + b" answered", instruction.body[::-1], bytes(range(64)))
 
+    def refused(self, error: SmrfedError) -> None:
+        pass
+
     def status(self) -> AgentStatus:
         return AgentStatus("north", "", "", "", "idle", "", 0, "", 0.0)
 

@@ -25,7 +25,7 @@ from shared_model.protocol.arrays import body_digest, encode_arrays
 from shared_model.protocol.messages import RoundReply
 
 SHAPES = {"head.weight": (3, 4), "head.bias": (3,)}
-OPEN = SitePolicy(modes=("local", "none"), allow_metrics=True)
+OPEN = SitePolicy(modes=("local", "none"), allow_metrics=True, min_cell=5)
 
 
 def arrays(value: float = 0.01) -> dict[str, Any]:
@@ -140,10 +140,10 @@ def test_metrics_leave_only_without_privacy_and_with_permission(
     guard, receipts = gate(tmp_path, policy)
     reply = header(plan, arrays(), metrics={"train_loss": 0.5})
     if allowed:
-        guard.release(reply, arrays(), plan, SHAPES)
+        guard.release(reply, arrays(), plan, SHAPES, patients=5)
     else:
         with pytest.raises(SmrfedError, match="SMR-E323"):
-            guard.release(reply, arrays(), plan, SHAPES)
+            guard.release(reply, arrays(), plan, SHAPES, patients=5)
     (receipt,) = receipts.read()
     assert (receipt.decision.released, receipt.decision.metrics) == (allowed, ("train_loss",))
 
@@ -291,6 +291,7 @@ def decision(number: int) -> Decision:
         bytes=60,
         metrics=(),
         body_sha256="bb" * 32,
+        reply_sha256=f"{number:064x}",
         epsilon_after=0.1 * number,
     )
 

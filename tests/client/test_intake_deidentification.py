@@ -16,15 +16,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from dicom_fixture import (
-    GE_BRAVO,
-    SIEMENS_MPRAGE,
-    T2_FLAIR,
-    UIH_GRE_FSP,
-    Identity,
-    Study,
-    write_series,
-)
+from dicom_fixture import Identity, Study, write_series
+from dicom_protocols import GE_BRAVO, SIEMENS_MPRAGE, T2_FLAIR, UIH_GRE_FSP
 
 from client.intake.convert import anonymous_nifti
 from client.intake.intake import take_in

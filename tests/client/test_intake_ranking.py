@@ -7,7 +7,8 @@ from pathlib import Path
 
 import dicom_fixture
 import pytest
-from dicom_fixture import (
+from dicom_fixture import Identity, write_series
+from dicom_protocols import (
     GE_BRAVO,
     MPR_DERIVED,
     NAMELESS_MPRAGE,
@@ -17,9 +18,7 @@ from dicom_fixture import (
     REFUSED,
     SIEMENS_MPRAGE,
     UIH_GRE_FSP,
-    Identity,
     Protocol,
-    write_series,
 )
 
 from client.intake.header import read_header

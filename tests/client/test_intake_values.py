@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_fixture import SIEMENS_MPRAGE, Identity, write_series
+from dicom_fixture import Identity, write_series
+from dicom_protocols import SIEMENS_MPRAGE
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -15,17 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_plan_only import small_budget_plan
 
-from client.privacy.composition import round_use
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
 from shared_model.privacy.accounting import MechanismUse, epsilon
+from shared_model.privacy.plan_cost import release_use
 
 USE = MechanismUse(4.0, 0.5, 1)
+PATIENTS = ("sub-1", "sub-2", "sub-3")
 
 
 def full_round(ledger: Ledger, run: str, number: int, noise: float = 4.0) -> int:
     plan = small_budget_plan(noise)
-    reservation = ledger.reserve(run, number, plan, round_use(plan))
+    reservation = ledger.reserve(run, number, plan, release_use(plan, "train"), patients=["p"])
     ledger.commit(reservation)
     ledger.seal(reservation, "ab" * 32)
     return reservation
@@ -37,7 +38,7 @@ def test_a_round_goes_from_reserve_to_commit_to_seal_and_counts_from_the_first(
     ledger = Ledger(tmp_path / "ledger.sqlite")
     plan = small_budget_plan()
     assert ledger.spent(1e-5) == 0
-    reservation = ledger.reserve("run", 1, plan, USE)
+    reservation = ledger.reserve("run", 1, plan, USE, patients=PATIENTS)
     assert ledger.spent(1e-5) == epsilon([USE], 1e-5) > 0
     states = [ledger.entries()[0].state]
     ledger.commit(reservation)
@@ -53,7 +54,7 @@ def test_a_round_goes_from_reserve_to_commit_to_seal_and_counts_from_the_first(
 
 def test_out_of_order_states_are_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    reservation = ledger.reserve("run", 1, small_budget_plan(), USE)
+    reservation = ledger.reserve("run", 1, small_budget_plan(), USE, patients=PATIENTS)
     for call in (
         lambda: ledger.seal(reservation, "ab" * 32),
         lambda: ledger.commit(reservation + 1),
@@ -70,13 +71,13 @@ def test_a_sealed_round_is_never_trained_again_and_an_unsealed_one_is_charged_ag
 ) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     plan = small_budget_plan()
-    ledger.reserve("run", 1, plan, USE)
-    ledger.reserve("run", 1, plan, USE)
+    ledger.reserve("run", 1, plan, USE, patients=PATIENTS)
+    ledger.reserve("run", 1, plan, USE, patients=PATIENTS)
     twice = MechanismUse(USE.noise_multiplier, USE.sampling_rate, 2)
     assert ledger.spent(1e-5) == epsilon([twice], 1e-5)
     full_round(ledger, "run", 2)
     with pytest.raises(SmrfedError, match="SMR-E306"):
-        ledger.reserve("run", 2, plan, USE)
+        ledger.reserve("run", 2, plan, USE, patients=PATIENTS)
 
 
 def test_the_plans_epsilon_ends_its_runs_and_the_refusal_says_by_how_much(tmp_path: Path) -> None:
@@ -84,10 +85,10 @@ def test_the_plans_epsilon_ends_its_runs_and_the_refusal_says_by_how_much(tmp_pa
     plan = small_budget_plan(epsilon_cap=1.0)
     number = 1
     while epsilon([MechanismUse(4.0, 0.5, number)], plan.privacy.delta) <= 1.0:
-        ledger.reserve(f"run-{number % 2}", number, plan, USE)
+        ledger.reserve(f"run-{number % 2}", number, plan, USE, patients=PATIENTS)
         number += 1
     with pytest.raises(SmrfedError, match="SMR-E302") as refusal:
-        ledger.reserve("run-2", number, plan, USE)
+        ledger.reserve("run-2", number, plan, USE, patients=PATIENTS)
     allowed = epsilon([MechanismUse(4.0, 0.5, number - 1)], plan.privacy.delta)
     beyond = epsilon([MechanismUse(4.0, 0.5, number)], plan.privacy.delta)
     assert allowed <= 1.0 < beyond
@@ -100,24 +101,24 @@ def test_the_hospitals_cap_composes_over_plans(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite", max_epsilon=1.5)
     first, second = small_budget_plan(4.0), small_budget_plan(5.0)
     for number in range(1, 5):
-        ledger.reserve("run", number, first, round_use(first))
-    uses = [round_use(first)] * 4
-    while epsilon([*uses, round_use(second)], 1e-5) <= 1.5:
-        uses.append(round_use(second))
-        ledger.reserve("other", len(uses), second, round_use(second))
+        ledger.reserve("run", number, first, release_use(first, "train"), patients=PATIENTS)
+    uses = [release_use(first, "train")] * 4
+    while epsilon([*uses, release_use(second, "train")], 1e-5) <= 1.5:
+        uses.append(release_use(second, "train"))
+        ledger.reserve("other", len(uses), second, release_use(second, "train"), patients=PATIENTS)
     with pytest.raises(SmrfedError, match="of the hospital"):
-        ledger.reserve("other", 99, second, round_use(second))
+        ledger.reserve("other", 99, second, release_use(second, "train"), patients=PATIENTS)
     assert uses == [entry.use for entry in ledger.entries()]
     assert {use.noise_multiplier for use in uses} == {4.0, 5.0}
     assert ledger.spent(1e-5) == epsilon(uses, 1e-5) <= 1.5
-    assert epsilon([*uses, round_use(second)], 1e-5) > 1.5
+    assert epsilon([*uses, release_use(second, "train")], 1e-5) > 1.5
     assert ledger.spent(1e-5, first.digest) == epsilon(uses[:4], 1e-5)
 
 
 def test_a_mechanism_without_noise_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with pytest.raises(SmrfedError, match="SMR-E302"):
-        ledger.reserve("run", 1, small_budget_plan(), MechanismUse(0.0, 0.5, 1))
+        ledger.reserve("run", 1, small_budget_plan(), MechanismUse(0.0, 0.5, 1), patients=PATIENTS)
 
 
 def test_restarts_keep_the_spending(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from small_plan_only import small_budget_plan
-from client.privacy.composition import round_use
+from shared_model.privacy.plan_cost import release_use
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
 plan = small_budget_plan(epsilon_cap={cap})
@@ -145,12 +146,12 @@ sys.stdin.readline()
 for number in range(1, 50):
     time.sleep(0.15)
     try:
-        ledger.reserve({run!r}, number, plan, round_use(plan))
+        ledger.reserve({run!r}, number, plan, release_use(plan, "train"), patients=["p"])
     except SmrfedError as error:
         print(error.code); break
 """
 CRASH = """
-ledger.reserve("run", 1, plan, round_use(plan))
+ledger.reserve("run", 1, plan, release_use(plan, "train"), patients=["p"])
 print("reserved", flush=True)
 time.sleep(60)
 """
@@ -198,8 +199,8 @@ def test_a_process_killed_after_the_reservation_has_spent_it(tmp_path: Path) -> 
 
 def tamper(path: Path, statement: str) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("DROP TRIGGER no_update")
-    connection.execute("DROP TRIGGER no_delete")
+    connection.execute("DROP TRIGGER no_update_events")
+    connection.execute("DROP TRIGGER no_delete_events")
     connection.execute(statement)
     connection.commit()
     connection.close()
@@ -227,7 +228,7 @@ def test_a_changed_or_missing_event_is_found_and_nothing_is_reserved(
     for call in (
         ledger.verify,
         lambda: Ledger(path),
-        lambda: ledger.reserve("run", 3, small_budget_plan(), USE),
+        lambda: ledger.reserve("run", 3, small_budget_plan(), USE, patients=PATIENTS),
     ):
         with pytest.raises(SmrfedError, match="SMR-E303"):
             call()

@@ -37,7 +37,7 @@ def messy_archive(root: Path) -> Path:
     bad = dict.fromkeys(
         (
             "gzip", "short", "series", "rgb", "nan", "zero", "t2", "ct", "diffusion", "copy1",
-            "copy2", "noimage", "text",
+            "copy2", "noimage", "text", "labels",
         ),
         "CN",
     )  # fmt: skip
@@ -76,6 +76,8 @@ def messy_archive(root: Path) -> Path:
         write_scan(t1w(root, f"sub-{name}"), greys + 9)
     t1w(root, "sub-text").parent.mkdir(parents=True)
     t1w(root, "sub-text").write_text("not an image")
+    # Larger than the damaged ones: labels are told by large flat areas.
+    write_scan(t1w(root, "sub-labels"), np.digitize(head(3), (200, 420, 650)).astype(np.uint8))
     write_scan(t1w(root, "sub-norow"), greys)
     write_tables(root, people)
     return root
@@ -86,7 +88,7 @@ EXCLUDED = {
     "sub-rgb": "SMR-E212", "sub-nan": "SMR-E215", "sub-zero": "SMR-E215", "sub-t2": "SMR-E224",
     "sub-ct": "SMR-E224", "sub-diffusion": "SMR-E224", "sub-copy1": "SMR-E218",
     "sub-copy2": "SMR-E218", "sub-noimage": "SMR-E208", "sub-text": "SMR-E212",
-    "sub-norow": "SMR-E209",
+    "sub-norow": "SMR-E209", "sub-labels": "SMR-E248",
 }  # fmt: skip
 
 

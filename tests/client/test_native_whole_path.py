@@ -13,15 +13,8 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from agent_site import build_hospital, opened
-from dicom_fixture import (
-    GE_BRAVO,
-    LOCALIZER,
-    PHILIPS_TFE,
-    SIEMENS_MPRAGE,
-    T2_FLAIR,
-    Identity,
-    write_series,
-)
+from dicom_fixture import Identity, write_series
+from dicom_protocols import GE_BRAVO, LOCALIZER, PHILIPS_TFE, SIEMENS_MPRAGE, T2_FLAIR
 from native_site_fixture import NativeHospital, native_plan
 from scipy.ndimage import affine_transform
 from small_site import small_atlas

@@ -172,7 +172,7 @@ def test_run_serves_rounds_until_sigterm_and_the_records_show_them(accepted: Hos
     ledger = json.loads(call("ledger", "-c", config, "--json"))
     assert [(e["round"], e["state"]) for e in ledger["entries"]] == [(1, "seal")]
     assert 0 < ledger["epsilon"] == ledger["plans"][0]["epsilon"] < 8
-    assert "1 entries, chain verified" in call("ledger", "-c", config)
+    assert "1 entries, 3 events, chain verified" in call("ledger", "-c", config)
     log = accepted.state.log.read_text()
     assert "answered round 1 (train) of run run-1" in log
     assert len(reply.body) > 0
@@ -230,7 +230,7 @@ def test_an_unexpected_error_leaves_its_story_in_a_private_file(
     def broken(*_: object) -> None:
         raise RuntimeError("sub-077 in a traceback")
 
-    monkeypatch.setattr("client.commands.records.Receipts", broken)
+    monkeypatch.setattr("client.commands.receipts.Receipts", broken)
     assert exit_status(monkeypatch, "receipts", "-c", str(hospital.folder / "site.toml")) == 70
     error = capsys.readouterr().err
     assert "sub-077" not in error

@@ -42,7 +42,8 @@ def small_plan(rounds: int) -> FederationPlan:
                 "min_sites": len(SITES),
                 "round_deadline_s": 120,
             },
-            "evaluation": {"bootstrap_draws": 100},
+            "evaluation": {"bootstrap_draws": 100, "release_every": 1},
+            "calibration": {"rule": "prior_free"},
         }
     )
 
@@ -91,6 +92,9 @@ max_delta = 1e-5
 max_reply_bytes = 8_000_000
 max_shared_parameters = 2_000_000
 allow_metrics = false
+allow_evaluation = true
+allow_calibration = true
+min_cell = 1
 """
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.agent.service import serve
 from client.agent.status import AgentStatus
+from shared_model.errors import SmrfedError
 from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.keys import load_signing_key
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
@@ -61,6 +62,9 @@ class StandIn:
                 time.sleep(8)
             self._answers[instruction.digest] = answer(instruction, self._key)
         return self._answers[instruction.digest]
+
+    def refused(self, error: SmrfedError) -> None:
+        print(error, flush=True)
 
     def status(self) -> AgentStatus:
         return AgentStatus(self._name, "", "", "", "idle", "", 0, "", 0.0)

@@ -14,8 +14,10 @@ from real_sites import SITES, SmallHospitals, small_plan
 from client.agent.agent import SiteAgent
 from client.config import SiteConfig
 from client.training.site_model import SiteModel
+from server.evaluation.records import ReleaseStore
 from server.flower.deployment import Deployment
 from server.rounds.driver import RoundDriver
+from server.rounds.releases import released_body
 from server.rounds.settings import DriverSettings
 from shared_model.atlas.select import load_atlas
 from shared_model.protocol.arrays import Arrays
@@ -56,7 +58,9 @@ def run_deployed(hospitals: SmallHospitals, initial: Arrays) -> bytes:
     told = finished.finalised()
     assert told is not None
     assert told.accepted == SITES
-    return finished.latest().body
+    kinds = [record.asked.kind for record in ReleaseStore(finished.path).all()]
+    assert kinds == ["evaluate", "calibrate", "evaluate"]
+    return released_body(finished)
 
 
 def run_in_process(hospitals: SmallHospitals, initial: Arrays) -> bytes:
@@ -84,7 +88,7 @@ def run_in_process(hospitals: SmallHospitals, initial: Arrays) -> bytes:
             deployment.public_keys(hospitals.plan),
             settings=DriverSettings.in_process(),
         ).run()
-        return run_dir.latest().body
+        return released_body(run_dir)
     finally:
         for agent in agents:
             agent.close()

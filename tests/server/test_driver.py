@@ -304,18 +304,19 @@ def test_hostile_words_reach_no_terminal_and_no_history(tmp_path: Path) -> None:
         if read(message).kind == "finalise":
             return Failure("\x1b[2Jbye \ud800")
         header = json.loads(reply.header) | hostile[read(message).round - 1]
-        return seal(json.dumps(header).encode(), reply.body, site.key)
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+        return seal(text.encode(), reply.body, site.key)
 
     hostile: list[dict[str, object]] = [
         {"metrics": {"loss": float("nan")}},
         {"metrics": {"\ud800\x1b[2J": 1.0}},
         {"\ud800\x1b[2J": 1.0},
-        {"metrics": {"x" * 100_000: 1.0}},
+        {"metrics": {"x" * 60_000: 1.0}},
     ]
     directory = make_run(tmp_path / "run", make_plan(*NAMES))
     drive(directory, directory.plan, ToyTransport(*NAMES, faults={"b": fault}), PATIENT)
     history = directory.latest().history
-    assert [r.sites["b"].code for r in history] == ["SMR-E514", "SMR-E514", "SMR-E116", "SMR-E514"]
+    assert [r.sites["b"].code for r in history] == ["SMR-E116", "SMR-E116", "SMR-E116", "SMR-E514"]
     for record in (*history, directory.finalised()):
         reason = record.sites["b"].reason
         assert reason.isprintable()
@@ -358,7 +359,7 @@ def test_a_failed_transport_is_tried_again_with_the_same_bytes(tmp_path: Path) -
     record = result.history[0]
     assert record.accepted == NAMES
     assert record.sites["b"].pushes == 4
-    pushed = {m for site, m in transport.pushed if site == "b" and b'"train"' in m.header}
+    pushed = {m for site, m in transport.pushed if site == "b" and read(m).kind == "train"}
     assert len(pushed) == 1
     assert transport.sites["b"].trained == [1]
 
@@ -449,7 +450,7 @@ def test_a_second_attempt_asks_only_the_missing_sites(tmp_path: Path) -> None:
     result = run(tmp_path / "run", plan, transport, PATIENT, observe)
     assert result.history[0].attempts == 2
     assert result.history[0].accepted == NAMES
-    assert [s for s, m in transport.pushed if b'"train"' in m.header] == ["a", "b", "c", "b"]
+    assert [s for s, m in transport.pushed if read(m).kind == "train"] == ["a", "b", "c", "b"]
 
 
 def test_all_sites_are_told_the_final_parameters_and_the_missing_ones_again(tmp_path: Path) -> None:

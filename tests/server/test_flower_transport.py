@@ -156,8 +156,24 @@ def test_a_couriers_error_arrives_as_number_and_title(grid: FakeGrid) -> None:
     handle = transport.push("north", INSTRUCTION, 60.0)
     grid.replies[handle] = Message(courier.pack_error("SMR-E450"), reply_to=grid.sent[0])
     assert transport.poll(handle) == Failure(
-        "site 'north': SMR-E450: the courier finds no site agent"
+        "site 'north': SMR-E450: the courier finds no site agent", "SMR-E450"
     )
+
+
+def test_a_closed_door_arrives_as_a_site_that_answers_later(grid: FakeGrid) -> None:
+    for found, words in (
+        ("opens at 2026-11-23T08:00Z", "data may not leave the hospital now; opens at 2026-11-23"),
+        ("12 patients; opens at 2026-11-23T08:00Z", "the site's agent declined"),
+    ):
+        transport = FlowerTransport(grid)
+        handle = transport.push("north", INSTRUCTION, 60.0)
+        answer = courier.pack_error("SMR-E360", found)
+        grid.replies[handle] = Message(answer, reply_to=grid.sent[-1])
+        failure = transport.poll(handle)
+        assert isinstance(failure, Failure)
+        assert failure.later
+        assert words in failure.reason
+        assert "12 patients" not in failure.reason
 
 
 @pytest.mark.parametrize(

@@ -109,4 +109,5 @@ def test_an_interrupted_run_goes_on_to_the_bits_of_an_uninterrupted_one(
         run_in_process(plan, workspace, new_run(tmp_path / "run", plan), atlas, interrupt)
     resumed = run(plan, workspace, new_run(tmp_path / "run", plan))
     assert resumed.body == reference.body
-    assert [r.sites for r in resumed.history] == [r.sites for r in reference.history]
+    # Not the replies' digests: these hospitals have keys of their own.
+    assert [r.accepted for r in resumed.history] == [r.accepted for r in reference.history]

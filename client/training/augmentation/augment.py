@@ -20,7 +20,7 @@ from client.training.augmentation.standard import Standard
 from shared_model.augmentation import AugmentationSection
 
 #: Part of the key of kept tokens: raise it with any change of what a view looks like.
-VERSION = 1
+VERSION = 2
 
 _SPAN = -2 * BACKGROUND  # greys run from BACKGROUND to -BACKGROUND
 _RADIUS_MM = 100.0  # no brain reaches further from its centre
@@ -34,6 +34,7 @@ def augment(
     stream: np.random.Generator,
     spacing_mm: float,
     intensity: Intensity = "zscore",
+    measured: Mask | None = None,
 ) -> Greys:
     """A view of a prepared scan: pose, contrast, bias field, point spread, slices, noise.
 
@@ -48,13 +49,15 @@ def augment(
         stream: decides the view; :func:`client.training.augmentation.stream.augmentation_stream`.
         spacing_mm: of the grid, isotropic.
         intensity: the plan's standardisation.
+        measured: ``(D, H, W)`` where the scale is measured; none: everywhere but in the background.
+            Where the head was kept, about where the brain is: air and skull have other greys, and
+            effects move those otherwise.
 
     Returns:
         ``(D, H, W)`` float32, a new array.
     """
-    return apply_effects(
-        volume, draw_effects(section, spacing_mm, stream), stream, spacing_mm, intensity
-    )
+    effects = draw_effects(section, spacing_mm, stream)
+    return apply_effects(volume, effects, stream, spacing_mm, intensity, measured)
 
 
 def apply_effects(
@@ -63,6 +66,7 @@ def apply_effects(
     stream: np.random.Generator,
     spacing_mm: float,
     intensity: Intensity = "zscore",
+    measured: Mask | None = None,
 ) -> Greys:
     """Do what was drawn; ``stream`` gives the noise. Otherwise as :func:`augment`."""
     view = np.full(volume.shape, BACKGROUND, dtype=np.float32)
@@ -71,7 +75,7 @@ def apply_effects(
         return view
     box = _box(signal, _margin(effects, spacing_mm))
     inside, brain = volume[box], signal[box]
-    scale = Standard.of(inside[brain], intensity)
+    scale = Standard.of(inside[_within(brain, measured, box)], intensity)
     surround = np.quantile(inside[brain], _SURROUND_QUANTILE)
     # Greys in [0, 1]. Around the brain there is fluid, not zero: blur must not darken its rim.
     greys: Greys = np.where(brain, inside, np.float32(surround))
@@ -92,11 +96,19 @@ def apply_effects(
         greys = add_noise(greys, thinner * effects.noise_sd / _SPAN, effects.noise, stream)
     if thick:
         greys = rejoin_slices(greys, effects.slice_axis, brain.shape[effects.slice_axis])
-    seen = scale.restore(greys[brain])
+    seen = scale.restore(greys[brain], greys[_within(brain, measured, box)])
     seen = seen * np.float32(effects.grey_scale) + np.float32(effects.grey_shift)
     view[box][brain] = np.clip(seen, BACKGROUND, -BACKGROUND)
     # The grid is symmetric about the midline.
     return view[::-1].copy() if effects.flip else view
+
+
+def _within(signal: Mask, measured: Mask | None, box: tuple[slice, slice, slice]) -> Mask:
+    """Where greys are measured in a box; all of the signal where the two do not meet."""
+    if measured is None:
+        return signal
+    both = signal & measured[box]
+    return both if both.any() else signal
 
 
 def _margin(effects: Effects, spacing_mm: float) -> int:

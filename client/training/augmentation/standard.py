@@ -21,8 +21,7 @@ class Standard:
     """Quantiles of a prepared scan: quartiles for ``zscore``, 33 for ``quantile``.
 
     A robust z-score is the linear map that brings median and quartile distance to fixed values. A
-    view that gets those of its scan is therefore standardised as a new scan would be, without
-    knowing the brain mask: also where the head was kept.
+    view that gets those of its scan is therefore standardised as a new scan would be.
     """
 
     at: npt.NDArray[np.float64]
@@ -34,11 +33,14 @@ class Standard:
         at = _QUANTILES if intensity == "quantile" else _QUARTILES
         return cls(at, np.quantile(greys, at).astype(np.float64))
 
-    def restore(self, greys: Greys) -> Greys:
-        """Map ``(V,)`` greys of a view to the scan's quantiles; greys without contrast stay."""
-        if not greys.size:
+    def restore(self, greys: Greys, measured: Greys) -> Greys:
+        """Map ``(V,)`` greys of a view as brings those ``measured`` in it to the scan's quantiles.
+
+        Greys without contrast stay.
+        """
+        if not measured.size:
             return greys
-        found = np.quantile(greys, self.at).astype(np.float64)
+        found = np.quantile(measured, self.at).astype(np.float64)
         if len(self.at) > len(_QUARTILES):
             rising = np.concatenate([[True], np.diff(found) > 0])
             matched = np.interp(greys, found[rising], self.levels[rising])

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client.prepared.brain_mask import brain_prior
 from client.prepared.intensity import Intensity
 from client.training.augmentation.augment import VERSION, augment
 from client.training.augmentation.stream import augmentation_stream
 from shared_model.augmentation import AugmentationSection
+from shared_model.grid import ModelGrid
 from shared_model.plan import FederationPlan
 
 # What decides how many views there are, not what a view looks like.
@@ -29,19 +31,24 @@ class PlannedViews:
         seed: of the plan.
         spacing_mm: of the plan's grid.
         intensity: the plan's standardisation.
+        head: whether scans keep what is around the brain.
     """
 
     section: AugmentationSection
     seed: int
     spacing_mm: float
     intensity: Intensity
+    head: bool = False
 
     @classmethod
     def of(cls, plan: FederationPlan) -> Self | None:
         """The views of a plan, or None where it does not augment."""
         if not plan.augmentation.enabled:
             return None
-        return cls(plan.augmentation, plan.seed, plan.input.grid.spacing_mm, plan.input.intensity)
+        preparation = plan.input.preparation
+        head = preparation.source == "native" and not preparation.brain_extraction.strip
+        spacing_mm = plan.input.grid.spacing_mm
+        return cls(plan.augmentation, plan.seed, spacing_mm, plan.input.intensity, head)
 
     def kept(self, volume: Tensor, patient: str, scan: int, view: int) -> Tensor:
         """View number ``view`` of a scan ``(1, 1, D, H, W)``: the same in every round."""
@@ -69,5 +76,7 @@ class PlannedViews:
     def _view(self, volume: Tensor, *key: str | int) -> Tensor:
         stream = augmentation_stream(self.seed, *key)
         prepared = volume[0, 0].cpu().numpy()
-        view = augment(prepared, self.section, stream, self.spacing_mm, self.intensity)
+        # The scan's own mask stayed with its preparation; the template's brain is near enough.
+        brain = brain_prior(ModelGrid(spacing_mm=self.spacing_mm)).brain if self.head else None
+        view = augment(prepared, self.section, stream, self.spacing_mm, self.intensity, brain)
         return torch.from_numpy(view)[None, None].to(volume.device, volume.dtype)

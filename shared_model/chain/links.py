@@ -25,11 +25,16 @@ def write_anchor(path: Path, number: int, digest: str) -> None:
     names one that was not stored.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(f"{number} {digest}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="ascii") as file:
+            file.write(f"{number} {digest}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        # A full disk must not be filled with what could not be written.
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_anchor(path: Path) -> tuple[int, str] | None:

@@ -1,0 +1,63 @@
+"""Whether an instruction is for this site and plan, and what it carries: public values only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from client.egress.policy import Shapes
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import Arrays, decode_arrays
+from shared_model.protocol.messages import RoundInstruction
+from shared_model.protocol.sealed import Sealed
+from shared_model.releases.schedule import require_planned
+
+
+def admit_instruction(header: RoundInstruction, plan: FederationPlan, site: str) -> None:
+    """Return for a message to this site, about this plan, that the plan announces there.
+
+    Raises SMR-E401 (other plan), SMR-E402 (other site), SMR-E416 (no such round) and SMR-E370 (no
+    evaluation or calibration at this round).
+    """
+    for code, what, expected, found in (
+        ("SMR-E401", "plan", plan.digest, header.plan_digest),
+        ("SMR-E402", "site", site, header.site),
+    ):
+        if expected != found:
+            raise SmrfedError(
+                code,
+                f"the instruction is for another {what}",
+                expected=expected,
+                found=found,
+                remedy="the coordinator must use the plan and the name that this site accepted",
+            )
+    if header.round > plan.training.rounds:
+        raise SmrfedError(
+            "SMR-E416",
+            f"plan {plan.name!r} has no round {header.round}",
+            expected=f"1 to {plan.training.rounds}",
+            found=header.round,
+            remedy="more rounds need a new plan, which every site accepts anew",
+        )
+    require_planned(plan, header.kind, header.round)
+
+
+def shared_arrays(instruction: Sealed, shapes: Shapes) -> Arrays:
+    """The shared parameters that an instruction carries; raises SMR-E115 or SMR-E405."""
+    arrays = decode_arrays(instruction.body)
+    found = {name: value.shape for name, value in arrays.items()}
+    if found != shapes:
+        differing = sorted(set(found.items()) ^ set(shapes.items()))
+        problem = "; ".join(f"{name} {shape}" for name, shape in differing[:6])
+    else:
+        wrong = [name for name, value in arrays.items() if not np.isfinite(value).all()]
+        problem = f"NaN or infinity in {', '.join(wrong[:6])}" if wrong else ""
+    if problem:
+        raise SmrfedError(
+            "SMR-E405",
+            "the instruction's arrays are not the shared parameters of the plan",
+            expected=f"{len(shapes)} finite arrays by name and shape",
+            found=problem,
+            remedy="check that coordinator and site run the same smrfed version and atlas",
+        )
+    return arrays

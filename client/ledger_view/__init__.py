@@ -1,0 +1,1 @@
+"""The ledger for people: figures per patient, a drawing, a forecast, and a signed export."""

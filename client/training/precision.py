@@ -1,0 +1,48 @@
+"""Forward and backward passes in bfloat16, where the plan says so and the hardware has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from client.training.site_model import SiteModel
+from shared_model.smrnet.tokens import Tokens
+
+Forward = Callable[[Tokens | Tensor], Tensor]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions on this device run in bfloat16 at its own speed."""
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()  # type: ignore[no-untyped-call]
+
+
+def in_precision(site_model: SiteModel, force: bool = False) -> Forward:
+    """The model's logits, float32, computed in the precision of its plan.
+
+    Parameters and their gradients stay float32: autocast rounds copies of them, so that what is
+    clipped, in float64, is what is summed, and the bound of a patient holds as in float32. Cached
+    tokens are read in float32 always: their passes are too short to gain.
+
+    Args:
+        site_model: whose plan says ``training.precision``.
+        force: in bfloat16 also where the hardware only emulates it; for tests.
+    """
+    wanted = site_model.plan.training.precision == "bfloat16" and not site_model.uses_tokens
+    if not wanted or not (force or has_bfloat16(site_model.device)):
+        return site_model.logits
+
+    def forward(inputs: Tokens | Tensor) -> Tensor:
+        with torch.autocast(site_model.device.type, dtype=torch.bfloat16, cache_enabled=False):
+            logits = site_model.logits(inputs)
+        return logits.float()
+
+    return forward
+
+
+def _cpu_has_bfloat16() -> bool:
+    flags = torch.backends.cpu.get_cpu_capability()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and flags != "DEFAULT"

@@ -1,0 +1,100 @@
+"""What was asked of the sites' patients and what came back, kept for good in the run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from server.checkpoints.durable import replace_durably, sync_folder
+from server.rounds.records import RoundRecord
+from shared_model.errors import SmrfedError
+from shared_model.plan import Sha256
+from shared_model.protocol.messages import Kind
+
+FOLDER = "releases"
+
+
+class ReleaseRecord(BaseModel):
+    """One evaluation or calibration: who was asked what, and the noised sums of those who answered.
+
+    Attributes:
+        asked: the exchange, as the history of a run has it; its ``round`` is the number in the run.
+        after_round: rounds of training behind the model that was looked at.
+        body_sha256: digest of that model's shared parameters.
+        arrays: site -> array name -> values as released, flat; their shapes are the plan's, and
+            float32 values are exact in JSON.
+        offsets: ``calibrate`` only: what the class biases of the released model get.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: RoundRecord
+    after_round: int = Field(ge=0)
+    body_sha256: Sha256
+    arrays: dict[str, dict[str, tuple[float, ...]]]
+    offsets: tuple[float, ...] | None = None
+
+
+class ReleaseStore:
+    """``RUN_DIR/releases/0000004-evaluate.json`` and so on, each written once, whole or absent."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._folder = run_dir / FOLDER
+
+    def find(self, kind: Kind, number: int) -> ReleaseRecord | None:
+        """The record of one release; raises SMR-E572 when it is damaged."""
+        path = self._path(kind, number)
+        return _read(path) if path.exists() else None
+
+    def all(self) -> tuple[ReleaseRecord, ...]:
+        """All records in the order of the run; raises SMR-E572."""
+        records = (_read(path) for path in sorted(self._folder.glob("[0-9]*.json")))
+        # A calibration comes before the last evaluation, and so in the alphabet.
+        return tuple(sorted(records, key=lambda r: (r.asked.round, r.asked.kind)))
+
+    def save(self, record: ReleaseRecord) -> None:
+        """Keep a record before anything follows from it; raises SMR-E534."""
+        path = self._path(record.asked.kind, record.asked.round)
+        content = record.model_dump(mode="json")
+        document = {"sha256": _digest(content), "record": content}
+        try:
+            if not self._folder.exists():
+                self._folder.mkdir()
+                sync_folder(self._folder.parent)
+            replace_durably(path, json.dumps(document, sort_keys=True, indent=1).encode())
+        except OSError as error:
+            raise SmrfedError(
+                "SMR-E534",
+                f"cannot write {path}",
+                found=error,
+                remedy="check free space and permissions, then resume: the sites give the same "
+                "answers again",
+            ) from None
+
+    def _path(self, kind: Kind, number: int) -> Path:
+        return self._folder / f"{number:07d}-{kind}.json"
+
+
+def _read(path: Path) -> ReleaseRecord:
+    try:
+        document = json.loads(path.read_bytes())
+        if _digest(document["record"]) != document["sha256"]:
+            raise ValueError("it does not match its own digest")
+        return ReleaseRecord.model_validate(document["record"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise SmrfedError(
+            "SMR-E572",
+            f"a stored release of the sites is damaged: {path}",
+            expected="the file as the coordinator wrote it",
+            found=f"{type(error).__name__}: {error}"[:300],
+            remedy="restore the file from a backup; do not delete it: sites may have dropped their "
+            "answers, and the run would go on from other figures",
+        ) from None
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

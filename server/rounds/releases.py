@@ -1,0 +1,132 @@
+"""Evaluations and the calibration of a run: asked once, kept on disk before anything follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from server.checkpoints.run_directory import RunDirectory
+from server.checkpoints.state import RunState
+from server.evaluation.counts import check_statistics
+from server.evaluation.decision_rule import aggregated_offsets, require_head, with_offsets
+from server.evaluation.early_stop import ends_early
+from server.evaluation.records import ReleaseRecord, ReleaseStore
+from server.rounds.checks import check_metrics
+from server.rounds.exchange import Accept
+from server.rounds.records import RoundRecord
+from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import Arrays, body_digest
+from shared_model.protocol.messages import RoundReply
+from shared_model.releases.schedule import evaluation_due
+from shared_model.releases.statistics import Statistics
+
+#: Asks all sites: kind, number, body, what takes a reply, and the history behind the question.
+Ask = Callable[[Statistics, int, bytes, Accept, tuple[RoundRecord, ...]], RoundRecord]
+
+#: Told that a release is on disk: kind and number.
+Saved = Callable[[Statistics, int], None]
+
+
+class ReleaseRounds:
+    """What a run asks beside training; a site that does not answer is missing, nothing more.
+
+    A release is a file of the run directory. What follows from it (the end of the rounds, the
+    decision rule) follows from the file, so that a run that is killed anywhere goes on to the same
+    bits.
+    """
+
+    def __init__(self, run_dir: RunDirectory, ask: Ask, saved: Saved = lambda *_: None) -> None:
+        self._plan = run_dir.plan
+        self._store = ReleaseStore(run_dir.path)
+        self._ask = ask
+        self._saved = saved
+
+    def require_usable(self, shared: Arrays) -> None:
+        """Raise SMR-E570, before the first round, when the decision rule could not be applied."""
+        if self._plan.calibration.rule == "prior_free":
+            require_head(self._plan, shared)
+
+    def history(self, state: RunState) -> tuple[RoundRecord, ...]:
+        """All exchanges up to a state of the rounds, in the order in which they took place."""
+        between = [record.asked for record in self._evaluations(state)]
+        return tuple(sorted((*state.history, *between), key=lambda r: (r.round, r.kind != "train")))
+
+    def over(self, state: RunState) -> bool:
+        """Whether the rounds end here; asks for the evaluation that is due after this round."""
+        if state.round >= self._plan.training.rounds:
+            return True
+        if evaluation_due(self._plan, state.round):
+            self._release("evaluate", state.round, state, state.release_body, self.history(state))
+        return ends_early(self._evaluations(state), self._plan)
+
+    def close(self, state: RunState) -> tuple[bytes, tuple[RoundRecord, ...]]:
+        """Calibrate, and look at the result a last time: the released model, and all exchanges."""
+        body, history = state.release_body, self.history(state)
+        last = self._plan.training.rounds
+        if self._plan.calibration.rule == "prior_free":
+            record = self._release("calibrate", last, state, body, history)
+            body, history = _calibrated(record, body, self._plan), (*history, record.asked)
+        known = {record.body_sha256 for record in self._evaluations(state)}
+        if evaluation_due(self._plan, last) and body_digest(body) not in known:
+            record = self._release("evaluate", last, state, body, history)
+            history = (*history, record.asked)
+        return body, history
+
+    def all(self) -> tuple[ReleaseRecord, ...]:
+        """Every release of the run so far."""
+        return self._store.all()
+
+    def _evaluations(self, state: RunState) -> list[ReleaseRecord]:
+        """Evaluations between the rounds, up to a state; the last one is part of the end."""
+        last = self._plan.training.rounds
+        numbers = [n for n in range(1, min(state.round + 1, last)) if evaluation_due(self._plan, n)]
+        found = [self._store.find("evaluate", number) for number in numbers]
+        return [record for record in found if record is not None]
+
+    def _release(
+        self,
+        kind: Statistics,
+        number: int,
+        state: RunState,
+        body: bytes,
+        history: tuple[RoundRecord, ...],
+    ) -> ReleaseRecord:
+        known = self._store.find(kind, number)
+        if known is not None:
+            return known
+        arrays: dict[str, Arrays] = {}
+
+        def accept(header: RoundReply, content: bytes) -> dict[str, float]:
+            check_metrics(header, "local")  # figures are computed here, never taken over
+            arrays[header.site] = check_statistics(content, kind, header.site, self._plan)
+            return {}
+
+        asked = self._ask(kind, number, body, accept, history)
+        record = ReleaseRecord(
+            asked=asked,
+            after_round=state.round,
+            body_sha256=body_digest(body),
+            arrays={
+                site: {name: tuple(value.reshape(-1).tolist()) for name, value in named.items()}
+                for site, named in sorted(arrays.items())
+            },
+            offsets=aggregated_offsets(arrays, self._plan).values if kind == "calibrate" else None,
+        )
+        self._store.save(record)
+        self._saved(kind, number)
+        return record
+
+
+def released_body(run_dir: RunDirectory) -> bytes:
+    """The newest model of a run as it is released: with the decision rule once that is known."""
+    state = run_dir.latest()
+    body = state.release_body
+    if run_dir.plan.calibration.rule == "prior_free":
+        record = ReleaseStore(run_dir.path).find("calibrate", run_dir.plan.training.rounds)
+        if record is not None and record.body_sha256 == body_digest(body):
+            return _calibrated(record, body, run_dir.plan)
+    return body
+
+
+def _calibrated(record: ReleaseRecord, body: bytes, plan: FederationPlan) -> bytes:
+    offsets = record.offsets or ()
+    return with_offsets(body, offsets, plan) if any(offsets) else body

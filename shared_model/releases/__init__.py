@@ -1,0 +1,1 @@
+"""What leaves a hospital beside updates: bounded sums over patients, by name and shape."""

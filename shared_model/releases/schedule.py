@@ -1,0 +1,37 @@
+"""Which releases a plan asks for, and under which number of the run."""
+
+from __future__ import annotations
+
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
+
+
+def evaluation_due(plan: FederationPlan, round_number: int) -> bool:
+    """Whether test patients are looked at after this round: every so many, and after the last.
+
+    What ends a run (calibration, last evaluation, ``finalise``) always carries the number of the
+    plan's last round, also when the rounds ended early.
+    """
+    every = plan.evaluation.release_every
+    if not every or round_number < 1:
+        return False
+    return round_number == plan.training.rounds or round_number % every == 0
+
+
+def calibration_due(plan: FederationPlan, round_number: int) -> bool:
+    """Whether training patients are looked at for the decision rule: once, at the end."""
+    return plan.calibration.rule == "prior_free" and round_number == plan.training.rounds
+
+
+def require_planned(plan: FederationPlan, kind: str, round_number: int) -> None:
+    """Raise SMR-E370 for an evaluation or calibration that the plan does not announce here."""
+    due = {"evaluate": evaluation_due, "calibrate": calibration_due}.get(kind)
+    if due is not None and not due(plan, round_number):
+        raise SmrfedError(
+            "SMR-E370",
+            f"plan {plan.name!r} announces no '{kind}' at round {round_number}",
+            expected=f"evaluation.release_every = {plan.evaluation.release_every}, "
+            f"calibration.rule = {plan.calibration.rule!r}",
+            found=f"'{kind}' at round {round_number} of {plan.training.rounds}",
+            remedy="the coordinator may ask only for what the accepted plan lists",
+        )

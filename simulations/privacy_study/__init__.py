@@ -1,0 +1,1 @@
+"""What a privacy budget costs in utility, at these numbers of patients, before anyone spends it."""

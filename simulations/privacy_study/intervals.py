@@ -1,0 +1,97 @@
+"""Means over cohorts with intervals that hold the patients' and the noise's chance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from shared_model.metrics import Interval, stratified_draws
+from simulations.privacy_study.arms import ArmKey, StudyRun
+from simulations.privacy_study.predicted import Metric, Where
+
+_DRAWS = 1000
+
+
+class Utilities:
+    """Utility of arms over all cohorts, and of one arm over another on the same patients.
+
+    The estimate is the mean over cohorts and noise. For the 95 % interval every draw resamples the
+    test patients of each cohort within their classes, and takes one of its noise repeats; arms
+    share the patients of a draw. The cohorts are fixed: how much another cohort would differ is the
+    range of single runs, not the interval.
+    """
+
+    def __init__(self, runs: Sequence[StudyRun], seed: int = 0) -> None:
+        self._by_arm: dict[tuple[ArmKey, float | None], dict[int, list[StudyRun]]] = {}
+        for run in runs:
+            cohorts = self._by_arm.setdefault((run.arm, run.epsilon), defaultdict(list))
+            cohorts[run.seed].append(run)
+        self._seed = seed
+
+    @property
+    def arms(self) -> tuple[tuple[ArmKey, float | None], ...]:
+        """Arms with their epsilon, in the order of the runs."""
+        return tuple(self._by_arm)
+
+    def single(
+        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
+    ) -> tuple[float, ...]:
+        """The utility of every single run."""
+        cohorts = self._by_arm[arm, epsilon]
+        return tuple(r.run[where].utility(metric) for runs in cohorts.values() for r in runs)
+
+    def mean(self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric) -> Interval:
+        """Mean utility of an arm."""
+        draws = self._draws(arm, epsilon, where, metric, stream=0)
+        estimate = float(
+            np.mean([np.mean(d) for d in self._estimates(arm, epsilon, where, metric)])
+        )
+        return _interval(estimate, draws)
+
+    def difference(
+        self,
+        arm: tuple[ArmKey, float | None],
+        reference: tuple[ArmKey, float | None],
+        where: Where,
+        metric: Metric,
+    ) -> Interval:
+        """Mean utility of an arm minus that of a reference, on the same resampled patients."""
+        ours = self._estimates(*arm, where, metric)
+        theirs = self._estimates(*reference, where, metric)
+        estimate = float(
+            np.mean([np.mean(a) - np.mean(b) for a, b in zip(ours, theirs, strict=True)])
+        )
+        draws = self._draws(*arm, where, metric, stream=0)
+        return _interval(estimate, draws - self._draws(*reference, where, metric, stream=1))
+
+    def _estimates(
+        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
+    ) -> list[list[float]]:
+        return [
+            [r.run[where].utility(metric) for r in runs]
+            for _, runs in sorted(self._by_arm[arm, epsilon].items())
+        ]
+
+    def _draws(
+        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric, *, stream: int
+    ) -> np.ndarray:
+        """``(draws,)`` means over cohorts; another ``stream`` draws other noise repeats."""
+        total = np.zeros(_DRAWS)
+        cohorts = self._by_arm[arm, epsilon]
+        for seed, runs in sorted(cohorts.items()):
+            label = runs[0].run[where].label
+            resampled = stratified_draws(label, _DRAWS, self._seed + 1000 * seed)
+            noise = np.random.default_rng([self._seed, seed, stream])
+            chosen = noise.integers(0, len(runs), _DRAWS)
+            total += [
+                runs[repeat].run[where].utility(metric, rows)
+                for repeat, rows in zip(chosen, resampled, strict=True)
+            ]
+        return total / len(cohorts)
+
+
+def _interval(estimate: float, draws: np.ndarray) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(estimate, float(low), float(high))
