@@ -107,7 +107,7 @@ class _DiskTransport:
         if asked.kind == "train":
             body = (self._folder / f"{handle}.safetensors").read_bytes()
         reply = RoundReply(
-            **asked.model_dump(exclude={"body_sha256"}),
+            **asked.model_dump(exclude={"body_sha256", "acknowledged"}),
             body_sha256=body_digest(body),
             instruction_sha256=message.digest.hex(),
         )

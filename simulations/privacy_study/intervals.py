@@ -17,10 +17,10 @@ _DRAWS = 1000
 class Utilities:
     """Utility of arms over all cohorts, and of one arm over another on the same patients.
 
-    The estimate is the mean over cohorts and noise. For the 95 % interval every draw resamples the
-    test patients of each cohort within their classes, and takes one of its noise repeats; arms
-    share the patients of a draw. The cohorts are fixed: how much another cohort would differ is the
-    range of single runs, not the interval.
+    The estimate is the mean over cohorts and noise. For its 95 % interval every draw resamples the
+    test patients of each cohort within their classes, and its noise repeats, both with replacement;
+    arms share the patients of a draw. The cohorts are fixed: how much another cohort, or one single
+    run, would differ is the range of single runs, not the interval.
     """
 
     def __init__(self, runs: Sequence[StudyRun], seed: int = 0) -> None:
@@ -64,7 +64,10 @@ class Utilities:
             np.mean([np.mean(a) - np.mean(b) for a, b in zip(ours, theirs, strict=True)])
         )
         draws = self._draws(*arm, where, metric, stream=0)
-        return _interval(estimate, draws - self._draws(*reference, where, metric, stream=1))
+        # The rule changes the decisions of the same models: their noise is one.
+        same_models = {arm[0], reference[0]} == {"federated", "prior_free"}
+        other = self._draws(*reference, where, metric, stream=0 if same_models else 1)
+        return _interval(estimate, draws - other)
 
     def _estimates(
         self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
@@ -84,10 +87,10 @@ class Utilities:
             label = runs[0].run[where].label
             resampled = stratified_draws(label, _DRAWS, self._seed + 1000 * seed)
             noise = np.random.default_rng([self._seed, seed, stream])
-            chosen = noise.integers(0, len(runs), _DRAWS)
+            chosen = noise.integers(0, len(runs), (_DRAWS, len(runs)))
             total += [
-                runs[repeat].run[where].utility(metric, rows)
-                for repeat, rows in zip(chosen, resampled, strict=True)
+                np.mean([runs[repeat].run[where].utility(metric, rows) for repeat in repeats])
+                for repeats, rows in zip(chosen, resampled, strict=True)
             ]
         return total / len(cohorts)
 

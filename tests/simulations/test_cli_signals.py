@@ -18,6 +18,8 @@ def test_a_stopped_demo_leaves_no_process(tmp_path: Path, number: signal.Signals
         [sys.executable, "-m", "simulations.cli", "demo", "--out", str(tmp_path / "demo")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # As from a terminal: what a script starts in the background inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
