@@ -28,7 +28,7 @@ def privacy_command(
     ] = None,
     patients: Annotated[int, typer.Option("--patients", min=12, help="at each hospital")] = 96,
     unseen: Annotated[int, typer.Option("--unseen", min=12, help="at the unseen hospital")] = 64,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="noise draws per cohort")] = 3,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="noise draws per cohort")] = 6,
     workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="print figures as JSON")] = False,
 ) -> None:

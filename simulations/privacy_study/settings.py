@@ -16,7 +16,7 @@ class StudySettings(BaseModel):
     unseen_patients: int = Field(default=64, ge=12, description="at the hospital left out")
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1, description="one cohort each")
     epsilons: tuple[float, ...] = Field(default=(1.0, 3.0, 8.0), min_length=1)
-    repeats: int = Field(default=3, ge=1, description="private runs per cohort: other noise each")
+    repeats: int = Field(default=6, ge=1, description="private runs per cohort: other noise each")
     workers: int = Field(default=2, ge=1, description="processes that generate patients")
 
     def demo(self, seed: int, epsilon: float) -> DemoSettings:

@@ -31,10 +31,9 @@ def sentences(study: PrivacyStudy) -> Iterator[str]:
 
 def _gain_sentence(gain: Gain) -> str:
     found = gain.difference
-    sign = "above" if found.value >= 0 else "below"
     shown = "shown" if found.low > 0 or found.high < 0 else "not shown: the interval holds zero"
     return (
-        f"{_PLACES[gain.where]}, {METRIC_TITLES[gain.metric]} at ε = {gain.epsilon:g} is "
-        f"{abs(found.value):.2f} [{found.low:.2f}, {found.high:.2f}] {sign} "
+        f"{_PLACES[gain.where]}, {METRIC_TITLES[gain.metric]} at ε = {gain.epsilon:g} differs by "
+        f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}] from that of "
         f"{_REFERENCES[gain.reference]} ({shown})."
     )

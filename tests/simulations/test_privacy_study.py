@@ -124,7 +124,7 @@ def study() -> PrivacyStudy:
 def test_the_words_say_what_the_intervals_bear() -> None:
     said = list(sentences(study()))
     assert "not shown" in said[0]
-    assert "0.20 [0.10, 0.30] above age and sex (shown)" in said[1]
+    assert "+0.20 [+0.10, +0.30] from that of age and sex (shown)" in said[1]
     assert "S = 0.9 together" in said[2]
 
 
