@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Test processes side by side; the tests of one file stay in one of them.
+WORKERS ?= 2
 
 # One thread per process: the sums of a step have one order, and two cores are not fought over.
 export OMP_NUM_THREADS ?= 1
@@ -34,7 +36,7 @@ lint: venv
 	$(BIN)/lint-imports
 
 test: venv lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
