@@ -249,7 +249,7 @@ def _find(read: tuple[Receipt, ...], number: int) -> Receipt:
         raise SmrfedError(
             "SMR-E369",
             f"there is no receipt {number}",
-            expected=f"1 to {len(read)}",
+            expected=f"1 to {len(read)}" if read else "no receipt yet",
             found=number,
             remedy="smrfed-site receipts lists them",
         )
