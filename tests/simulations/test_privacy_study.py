@@ -185,7 +185,7 @@ def test_a_small_study_ends_in_a_page_and_goes_on_where_it_stopped(tmp_path: Pat
     assert first.returncode == 0, first.stderr
     figures = json.loads(first.stdout)
     assert {u["arm"] for u in figures["utilities"]} == {
-        "federated", "alone", "prior", "demographics", "volumes",
+        "federated", "prior_free", "alone", "prior", "demographics", "volumes",
     }  # fmt: skip
     assert (tmp_path / "privacy.html").exists()
     again = json.loads(command(*small).stdout)
