@@ -15,7 +15,7 @@ from shared_model.registry import default_groups
 _WEIGHTS_CARD = PACKAGED / "smrnet-w8-synthetic-morphometry.json"
 
 # A crash costs the charge of a round that is trained again: the budget has room for two.
-_SPARE_ROUNDS = 2
+SPARE_ROUNDS = 2
 
 
 class DemoSettings(BaseModel):
@@ -68,7 +68,7 @@ def demo_plan(
     epsilon.
     """
     card = read_weights_card()
-    steps = (settings.rounds + _SPARE_ROUNDS) * settings.local_steps
+    steps = (settings.rounds + SPARE_ROUNDS) * settings.local_steps
     noise = calibrate_noise(settings.epsilon, settings.delta, 1.0, steps) if mode != "none" else 0.0
     return FederationPlan.parse(
         {

@@ -17,7 +17,7 @@ from simulations.arms.arm import ArmResult, predict, predict_everywhere
 from simulations.arms.baseline_arms import baseline_arms
 from simulations.arms.centralised import one_site_plan
 from simulations.arms.train_rounds import train_rounds
-from simulations.demo.settings import demo_plan
+from simulations.demo.settings import SPARE_ROUNDS, demo_plan
 from simulations.evaluation.predictions import Predictions
 from simulations.experiments.seed_cohort import SeedCohort
 from simulations.privacy_study.predicted import Predicted, Run, keep, kept
@@ -28,7 +28,6 @@ ArmKey = Literal["federated", "prior_free", "alone", "prior", "demographics", "v
 # The share of a step's privacy, as 1/z^2 of the whole plan, that the decision rule's release takes:
 # its noise is four times that of all training together, which makes the training noise 3 % larger.
 _RULE_NOISE = 4.0
-_SPARE_ROUNDS = 2  # as the demonstration's
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ def private_plan(settings: StudySettings, cohort: SeedCohort, epsilon: float) ->
         "rule": "prior_free",
         "noise_multiplier": round(_RULE_NOISE * whole, 4),
     }
-    noise = calibrate_plan_noise(FederationPlan.parse(data), spare_rounds=_SPARE_ROUNDS)
+    noise = calibrate_plan_noise(FederationPlan.parse(data), spare_rounds=SPARE_ROUNDS)
     data["privacy"]["noise_multiplier"] = round(noise, 4)
     return FederationPlan.parse(data)
 

@@ -60,14 +60,19 @@ if __name__ == "__main__":
 """
 
 
-def test_kill_9_leaves_nothing_half_written_and_loses_little(tmp_path: Path) -> None:
-    root, target = tmp_path / "export", tmp_path / "state" / "bids"
-    for number in range(4):
+def taking_in(root: Path, target: Path, people: int) -> subprocess.Popen[str]:
+    """A process that takes in an export of so many people and tells what it does."""
+    for number in range(people):
         write_series(root / str(number), SIEMENS_MPRAGE, Identity(f"p{number}"))
-    script = tmp_path / "run.py"
+    script = root.with_name("run.py")
     script.write_text(_INTAKE)
     command = [sys.executable, str(script), str(root), str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_9_leaves_nothing_half_written_and_loses_little(tmp_path: Path) -> None:
+    root, target = tmp_path / "export", tmp_path / "state" / "bids"
+    with taking_in(root, target, people=4) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line == "converting 2\n":
@@ -88,12 +93,7 @@ def test_kill_9_leaves_nothing_half_written_and_loses_little(tmp_path: Path) -> 
 
 def test_two_intakes_into_one_folder_do_not_meet(tmp_path: Path) -> None:
     root, target = tmp_path / "export", tmp_path / "state" / "bids"
-    for number in range(3):
-        write_series(root / str(number), SIEMENS_MPRAGE, Identity(f"p{number}"))
-    script = tmp_path / "run.py"
-    script.write_text(_INTAKE)
-    command = [sys.executable, str(script), str(root), str(target)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with taking_in(root, target, people=3) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("reading")
         os.kill(process.pid, signal.SIGSTOP)
