@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tomli_w
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_plan_only import small_budget_plan
 
@@ -168,20 +168,37 @@ def test_nothing_leaves_when_the_receipts_were_altered(tmp_path: Path) -> None:
         receipts.verify()
 
 
+# The norm that an honest update of SHAPES cannot exceed: values on both sides of it are tried.
+_BOUND = update_norm_bound(small_budget_plan(), "a", 15)
+_VALUES = (0.0, 0.2 * _BOUND, 1.1 * _BOUND, float("nan"))
+_ARRAYS = st.tuples(st.sampled_from([(3, 4), (3,), (12,), ()]), st.sampled_from(_VALUES))
+_BODIES = st.one_of(
+    st.dictionaries(st.sampled_from(["head.weight", "head.bias", "id"]), _ARRAYS),
+    st.fixed_dictionaries(dict.fromkeys(SHAPES, _ARRAYS)),
+    st.fixed_dictionaries(
+        {
+            name: st.tuples(st.just(shape), st.sampled_from(_VALUES))
+            for name, shape in SHAPES.items()
+        }
+    ),
+)
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.data())
-def test_any_subset_of_names_with_any_shape_and_dtype_is_released_only_if_exact(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+@given(_BODIES)
+@example({"head.weight": ((3, 4), 0.0), "head.bias": ((3,), 0.2 * _BOUND)})
+@example({"head.weight": ((3, 4), 1.1 * _BOUND), "head.bias": ((3,), 0.0)})
+def test_any_body_is_released_only_if_its_names_shapes_and_norm_are_those_of_an_honest_update(
+    tmp_path_factory: pytest.TempPathFactory, drawn: dict[str, tuple[tuple[int, ...], float]]
 ) -> None:
     plan = small_budget_plan()
     guard, receipts = gate(tmp_path_factory.mktemp("gate"))
-    body: dict[str, Any] = {}
-    for name in data.draw(st.sets(st.sampled_from(["head.weight", "head.bias", "id"]))):
-        shape = data.draw(st.sampled_from([(3, 4), (3,), (12,), ()]))
-        value = data.draw(st.sampled_from([0.0, 1.0, float("nan")]))
-        body[name] = np.full(shape, value, np.float32)
+    body: dict[str, Any] = {
+        name: np.full(shape, value, np.float32) for name, (shape, value) in drawn.items()
+    }
     exact = {name: value.shape for name, value in body.items()} == SHAPES
-    honest = exact and all(np.isfinite(value).all() for value in body.values())
+    norm = np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in body.values()))
+    honest = exact and bool(norm <= _BOUND)  # a NaN is no norm
     try:
         guard.release(header(plan, body), body, plan, SHAPES)
         released = True
