@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 import click
 import typer
 
+from client.commands.adapting import adapt
 from client.commands.display import err
+from client.commands.evaluating import evaluate
 from client.commands.first_steps import check, init
 from client.commands.ledger import app as ledger_app
 from client.commands.plans import accept
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (init, check, accept, prepare, review, run, status):
+for command in (init, check, accept, prepare, review, run, status, evaluate, adapt):
     app.command()(command)
 app.add_typer(policy_app, name="policy")
 app.add_typer(receipts_app, name="receipts")

@@ -16,8 +16,10 @@ from server.checkpoints.run_directory import RunDirectory
 from server.evaluation.command import evaluation
 from server.evaluation.records import ReleaseStore
 from server.evaluation.view import as_facts, overview
+from server.export import export_folder
 from server.flower.cli import app as flower_app
 from server.receipts.command import receipts
+from server.report.command import report
 from server.rounds.records import RoundRecord
 from server.rounds.releases import released_body
 from shared_model.errors import SmrfedError
@@ -38,6 +40,7 @@ app.add_typer(flower_app, name="flower")
 app.add_typer(plan_app, name="plan")
 app.command()(receipts)
 app.command()(evaluation)
+app.command()(report)
 
 _out = Console()
 
@@ -175,9 +178,11 @@ def status(
 @app.command()
 def export(
     run_dir: RunPath,
-    out: Annotated[Path, typer.Argument(help="file to write", metavar="OUT.safetensors")],
+    out: Annotated[
+        Path, typer.Argument(help="file (*.safetensors), or folder with plan and moments")
+    ],
 ) -> None:
-    """Write the newest global shared parameters as safetensors."""
+    """Write the newest model: its parameters alone, or a folder for hospitals that took no part."""
     run = RunDirectory.open(run_dir)
     state = run.latest()
     if state.round == 0:
@@ -186,9 +191,13 @@ def export(
             f"the run in {run_dir} has completed no round yet",
             remedy="wait for the first round; the initial parameters are in initial.safetensors",
         )
+    left_out: SmrfedError | None = None
     try:
         body = released_body(run)
-        replace_durably(out, body)
+        if out.suffix == ".safetensors":
+            replace_durably(out, body)
+        else:
+            left_out = export_folder(run, out)
     except OSError as error:
         raise _unusable(out, error) from None
     total = run.plan.training.rounds
@@ -197,6 +206,7 @@ def export(
             "written": f"{out}: {_size(state.body):,} parameters after round {state.round}/{total}",
             "sha256": body_digest(body),
         }
+        | ({} if left_out is None else {"without moments": f"{left_out.what} ({left_out.found})"})
     )
 
 
@@ -221,9 +231,8 @@ def _shared_parameters(plan: FederationPlan) -> int | None:
 
 
 def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
-    label = {"train": str(record.round), "evaluate": f"{record.round}, evaluate"}.get(
-        record.kind, record.kind
-    )
+    label = {"train": str(record.round), "evaluate": f"{record.round}, evaluate",
+             "moments": f"{record.round}, moments"}.get(record.kind, record.kind)  # fmt: skip
     if record is stopped:
         label += " (quorum missed)"
     aside = "\n".join(f"{site}: {why}" for site, why in record.set_aside.items())

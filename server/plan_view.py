@@ -12,15 +12,17 @@ from rich.table import Table
 from server.evaluation.counts import NoisedCounts
 from server.evaluation.decision_rule import patients_needed
 from server.evaluation.figures import figures
+from shared_model.aggregation.wording import aggregation_in_words
 from shared_model.plan import FederationPlan
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.plan_cost import TOUCHES_TEST, plan_epsilon, planned_releases
-from shared_model.releases.statistics import shapes
+from shared_model.releases.statistics import PROBABILITIES, shapes, weight
 
 _MEANING = {
     "train": "updates of the shared parameters",
-    "calibrate": "mean predictions by class, for the decision rule",
+    "calibrate": "mean predictions by class; for unseen sites also moments of scores",
     "evaluate": "confusion matrix and score histograms",
+    "moments": "class-conditional moments of embeddings, to align the sites",
 }
 
 
@@ -70,7 +72,7 @@ def expectations(plan: FederationPlan) -> dict[str, str]:
     As if all classes were equally frequent and seven of ten patients were recognised.
     """
     c, sites = len(plan.task.labels), plan.federation.sites
-    rows = {}
+    rows = {"aggregation": aggregation_in_words(plan)}
     if plan.evaluation.release_every:
         ratio = plan.evaluation.test_fraction / (1 - plan.evaluation.test_fraction)
         numbers = [site.declared_patients * ratio for site in sites]
@@ -80,7 +82,8 @@ def expectations(plan: FederationPlan) -> dict[str, str]:
             f"sites, {one:.2f} at the smallest (half of a 95 % interval)"
         )
     if plan.calibration.rule == "prior_free":
-        noise = plan.calibration.noise_multiplier * math.sqrt(len(sites))
+        scale = weight(PROBABILITIES, c, unseen_sites=plan.calibration.unseen_sites)
+        noise = plan.calibration.noise_multiplier * math.sqrt(len(sites)) / scale
         needed, there = patients_needed(c, noise), sum(s.declared_patients for s in sites) / c
         rows["calibration"] = f"needs {needed:.0f} training patients of each class" + (
             f"; there are about {there:.0f}" if there >= 2 * needed

@@ -16,7 +16,7 @@ class AugmentationSection(BaseModel):
     never augmented.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     enabled: bool = Field(default=False, description="false: every scan is taken as it is")
     multiplicity: int = Field(

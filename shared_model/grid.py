@@ -19,7 +19,7 @@ class ModelGrid(BaseModel):
     model input ``(B, 1, D, H, W)`` has sagittal slices along D, coronal along H and axial along W.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     spacing_mm: float = Field(default=2.0, ge=1.0, le=4.0, description="isotropic voxel size in mm")
 

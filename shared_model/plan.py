@@ -14,9 +14,12 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
+from shared_model.aggregation.contradictions import refuse_contradictions
+from shared_model.aggregation.section import AggregationSection
 from shared_model.augmentation import AugmentationSection
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
@@ -26,11 +29,14 @@ from shared_model.preparation import Preparation
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 PrivacyMode = Literal["none", "local"]
+#: Largest noise multiplier: beyond it the accounting overflows, and nothing is learnt anyway.
+MOST_NOISE = 1e6
 SiteNorm = Literal["off", "shared", "residual", "local"]
+SiteMomentsUse = Literal["off", "confusion", "linear", "shift"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskSection(_Section):
@@ -50,6 +56,13 @@ class ModelSection(_Section):
         default=None,
         description="digest of the public initial weights; none: seeded initialisation",
     )
+
+    @field_validator("config")
+    @classmethod
+    def _has_a_digest(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Refuse what JSON cannot say: NaN and infinity would be written as the same word."""
+        json.dumps(config, allow_nan=False)
+        return config
 
 
 class AtlasSection(_Section):
@@ -87,7 +100,10 @@ class PrivacySection(_Section):
     epsilon: float = Field(default=8.0, gt=0, description="budget of this plan, add-or-remove-one")
     delta: float = Field(default=1e-5, gt=0, lt=1)
     noise_multiplier: float = Field(
-        default=0.0, ge=0, description="noise standard deviation over the clipping norm"
+        default=0.0,
+        ge=0,
+        le=MOST_NOISE,
+        description="noise standard deviation over the clipping norm",
     )
     clipping_norm: float = Field(
         default=1.0, gt=0, description="L2 bound of one patient's gradient"
@@ -145,23 +161,64 @@ class TrainingSection(_Section):
 
 
 class AdaptationSection(_Section):
-    """Layer A, site-adaptive normalisation (science.md 3.2)."""
+    """Layers A and B: site-adaptive normalisation and aligned embeddings (science.md 3.2, 3.3)."""
 
     site_norm: SiteNorm = Field(
         default="residual",
         description="off: plain GroupNorm; shared: federated affine; residual: shared affine plus "
         "a local residual, zero at an unseen site; local: affine never leaves (FedBN-like)",
     )
-    personalise: Literal["never", "after"] = Field(
+    personalise: Literal["never", "after", "private"] = Field(
         default="after",
         description="after: each site fits its residual once the last global model is released, so "
-        "that no un-noised site state ever steers a release",
+        "that no un-noised site state ever steers a release; private: the residual trains in the "
+        "rounds, clipped and noised together with the shared parameters, and never leaves",
     )
     personalise_steps: int = Field(default=30, ge=1)
     personalise_learning_rate: float = Field(default=0.05, gt=0)
     personalise_penalty: float = Field(
         default=0.1, ge=0, description="weight of (1/2)||residual||^2 in the local objective"
     )
+    site_moments: SiteMomentsUse = Field(
+        default="off",
+        description="layer B, from noised class-conditional moments of every site's embeddings: "
+        "confusion and linear add a term to each patient's loss; shift sets each site's residual "
+        "from the released moments alone",
+    )
+    moments_every: int = Field(
+        default=10, ge=1, description="moments leave after every so many rounds and after the last"
+    )
+    moments_noise_multiplier: float = Field(
+        default=0.0,
+        ge=0,
+        le=MOST_NOISE,
+        description="noise of one such release over its sensitivity",
+    )
+    moments_radius: float = Field(
+        default=12.0, gt=0, description="L2 bound of one patient's embedding"
+    )
+    moments_weight: float = Field(
+        default=0.1, ge=0, description="of the term that confusion or linear add to the loss"
+    )
+    moments_dimensions: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="dimensions of a public random projection of the embedding; none: all of them",
+    )
+
+    @model_validator(mode="after")
+    def _residual_where_one_is_used(self) -> AdaptationSection:
+        if self.personalise == "private" and self.site_norm not in ("residual", "local"):
+            raise ValueError("personalise 'private' needs site_norm 'residual' or 'local'")
+        if self.site_moments == "shift":
+            if self.site_norm != "residual":
+                raise ValueError("site_moments 'shift' needs site_norm 'residual'")
+            if self.personalise == "private":
+                raise ValueError("site_moments 'shift' sets the residual: personalise it after")
+        if self.site_moments == "off" and self.moments_noise_multiplier > 0:
+            raise ValueError("moments_noise_multiplier without site_moments: nothing is released")
+        return self
 
 
 class SiteEntry(_Section):
@@ -208,7 +265,10 @@ class EvaluationSection(_Section):
         "last; 0: never",
     )
     release_noise_multiplier: float = Field(
-        default=0.0, ge=0, description="noise of one such release over its sensitivity"
+        default=0.0,
+        ge=0,
+        le=MOST_NOISE,
+        description="noise of one such release over its sensitivity",
     )
     early_stop_patience: int = Field(
         default=0,
@@ -234,13 +294,31 @@ class CalibrationSection(_Section):
         "patients, released once",
     )
     noise_multiplier: float = Field(
-        default=0.0, ge=0, description="noise of that release over its sensitivity"
+        default=0.0,
+        ge=0,
+        le=MOST_NOISE,
+        description="noise of that release over its sensitivity",
     )
+    unseen_sites: bool = Field(
+        default=False,
+        description="the release also carries moments of the scores by class, with which a "
+        "hospital that took no part adapts the model without labels (layer C)",
+    )
+    scores_radius: float = Field(
+        default=6.0, gt=0, le=100, description="L2 bound of a patient's scores in those moments"
+    )
+
+    @property
+    def releases(self) -> bool:
+        """Whether training patients are looked at once more, after the last round."""
+        return self.rule == "prior_free" or self.unseen_sites
 
     @model_validator(mode="after")
     def _release_is_asked_for(self) -> CalibrationSection:
-        if self.rule == "argmax" and self.noise_multiplier > 0:
-            raise ValueError("noise_multiplier with rule 'argmax': nothing is released")
+        if not self.releases and self.noise_multiplier > 0:
+            raise ValueError(
+                "noise_multiplier with rule 'argmax' and without unseen_sites: nothing is released"
+            )
         return self
 
 
@@ -262,6 +340,7 @@ class FederationPlan(_Section):
     privacy: PrivacySection
     training: TrainingSection = Field(default_factory=TrainingSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
+    aggregation: AggregationSection = Field(default_factory=AggregationSection)
     adaptation: AdaptationSection = Field(default_factory=AdaptationSection)
     federation: FederationSection
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
@@ -272,8 +351,10 @@ class FederationPlan(_Section):
         releases = (
             ("evaluation.release_noise_multiplier", self.evaluation.release_every > 0,
              self.evaluation.release_noise_multiplier),
-            ("calibration.noise_multiplier", self.calibration.rule == "prior_free",
+            ("calibration.noise_multiplier", self.calibration.releases,
              self.calibration.noise_multiplier),
+            ("adaptation.moments_noise_multiplier", self.adaptation.site_moments != "off",
+             self.adaptation.moments_noise_multiplier),
         )  # fmt: skip
         for field, released, noise in releases:
             if self.privacy.mode != "none" and released and noise <= 0:
@@ -282,12 +363,21 @@ class FederationPlan(_Section):
                 raise ValueError(f"privacy mode 'none' adds no noise: set {field} to 0")
         return self
 
+    @model_validator(mode="after")
+    def _aggregation_fits(self) -> FederationPlan:
+        refuse_contradictions(self)
+        return self
+
     @property
     def canonical_json(self) -> bytes:
-        """The plan as sorted, compact JSON: the bytes that the digest is taken over."""
-        return json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
-        ).encode()
+        """The plan as sorted, compact JSON: the bytes that the digest is taken over.
+
+        What has its default is left out, so that a field which a later version adds changes no
+        digest: hospitals upgrade at different times, and their ledgers name plans by digest. So a
+        default never changes within one ``format``; a test holds them all fixed.
+        """
+        said = {"format": self.format, **self.model_dump(mode="json", exclude_defaults=True)}
+        return json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     @property
     def digest(self) -> str:

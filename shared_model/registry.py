@@ -39,7 +39,11 @@ class Output(Protocol):
 
 @runtime_checkable
 class TokenModel(Protocol):
-    """A model whose expensive half can be computed once per scan and cached."""
+    """A model whose expensive half can be computed once per scan and cached.
+
+    It may say ``parameters_per_scan = True`` when :meth:`reason` also takes parameters with scans
+    as a leading dimension; see :class:`shared_model.smrnet.model.SMRNet`.
+    """
 
     def tokenise(self, x: Tensor) -> Tokens:
         """Tokens of ``(B, 1, D, H, W)``."""

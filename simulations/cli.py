@@ -14,8 +14,11 @@ from rich.console import Console
 from shared_model.errors import SmrfedError
 from shared_model.start_environment import start_environment
 from simulations.audit.command import audit_command
+from simulations.battery.command import battery_command
+from simulations.evaluation.command import evaluate_command
 from simulations.pretraining.command import pretrain_command
 from simulations.privacy_study.command import privacy_command
+from simulations.scenarios.command import run_command
 
 app = typer.Typer(
     help="Simulate federations of hospitals on this machine, with synthetic patients.",
@@ -83,6 +86,9 @@ def demo(
 app.command("pretrain")(pretrain_command)
 app.command("audit")(audit_command)
 app.command("privacy")(privacy_command)
+app.command("run")(run_command)
+app.command("evaluate")(evaluate_command)
+app.command("battery")(battery_command)
 
 
 @app.command("recorded-run")

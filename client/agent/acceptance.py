@@ -29,7 +29,7 @@ class Acceptance:
 
 
 class AcceptedPlans:
-    """``folder/<digest>.json``, written once per plan and never changed."""
+    """``folder/<digest>.json``, written once per plan; later only outgoing arrays are filled in."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,15 +37,18 @@ class AcceptedPlans:
     def accept(self, plan: FederationPlan, outgoing: Shapes | None) -> Acceptance:
         """Pin a plan that the policy admits; accepting it again changes nothing.
 
-        Raises SMR-E415 when the plan was accepted with other outgoing arrays than now.
+        Where the outgoing arrays could not be shown at acceptance, the first ones that are known
+        are pinned. Raises SMR-E415 when they are others than those that were.
         """
+        accepted_at = datetime.now(UTC).isoformat(timespec="microseconds")
         if plan.digest in self._digests():
             known = self.find(plan.digest)
             if known.outgoing is not None and outgoing is not None:
                 _require_same(plan, known.outgoing, outgoing)
-            return known
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
-        acceptance = Acceptance(plan, now, outgoing)
+            if known.outgoing is not None or outgoing is None:
+                return known
+            accepted_at = known.accepted_at
+        acceptance = Acceptance(plan, accepted_at, outgoing)
         content = {
             "accepted_at": acceptance.accepted_at,
             "outgoing": None if outgoing is None else {k: list(v) for k, v in outgoing.items()},

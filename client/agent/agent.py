@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.agent.acceptance import AcceptedPlans
+from client.agent.aggregation_rounds import restore_terms, store_terms
+from client.agent.charges import Charges
 from client.agent.clip_rounds import restore_clip, store_clip
 from client.agent.final_model import keep_final_model
-from client.agent.instructions import admit_instruction, shared_arrays
+from client.agent.instructions import admit_instruction, carried_arrays
 from client.agent.refusal_record import note_refusal
 from client.agent.refusals import site_failed
 from client.agent.replies import Question, ReplyStore
 from client.agent.sent_archive import SentArchive
 from client.agent.site_data import Progress, SiteData, training_device
-from client.agent.site_rounds import restore_site, store_site
+from client.agent.site_rounds import place_site, store_site
 from client.agent.state import StateFolder
 from client.agent.state_lock import StateLock
 from client.agent.statistics import released_statistics
@@ -27,7 +29,7 @@ from client.agent.status import Activity, AgentStatus
 from client.config import SiteConfig
 from client.egress.acknowledgements import Acknowledgements
 from client.egress.door import CLOSED
-from client.egress.gate import EgressGate
+from client.egress.gate import OF_THE_CONTENT, EgressGate
 from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Receipts
 from client.egress.refusals import Refusals
@@ -38,11 +40,12 @@ from client.training.examples import PatientExamples
 from client.training.rounds import train_round
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
+from shared_model.adaptation.wire import Carried, carried_shapes
+from shared_model.aggregation.control_wire import CommonControl, control_shapes
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.privacy.plan_cost import release_use
 from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays, largest_body
 from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, load_public_key
 from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply, decode_header
@@ -109,7 +112,7 @@ class SiteAgent:
         archive = SentArchive(state.sent, self._policy.max_sent_archive_bytes)
         self._replies = ReplyStore(state.replies, archive=archive)
         self._replies.remove_leftovers()
-        self._reserved: tuple[Question, int] | None = None
+        self._charges = Charges(self._ledger, plan)
         self._model = SiteModel.build(
             plan,
             atlas if atlas is not None else load_atlas(plan.atlas, plan.input.grid),
@@ -136,7 +139,8 @@ class SiteAgent:
     @property
     def max_body_bytes(self) -> int:
         """Largest body, in bytes, that an instruction of the plan can have."""
-        return largest_body(self._shapes)
+        beside = {**carried_shapes(self._plan), **control_shapes(self._plan, self._shapes)}
+        return largest_body({**self._shapes, **beside})
 
     def status(self) -> AgentStatus:
         """What the agent is doing; nothing in it depends on patients."""
@@ -175,9 +179,10 @@ class SiteAgent:
         No patient is read and nothing spent for a message that the coordinator did not sign or that
         is not for this site and plan. Raises SMR-E113, SMR-E116 and SMR-E117 (message), SMR-E401
         (other plan), SMR-E402 (other site), SMR-E416 (no such round in the plan), SMR-E370 (the
-        plan announces no such release), SMR-E405 (arrays), SMR-E403 and SMR-E404 (asked before in
-        other words, or too late), the numbered errors of archive, ledger and egress gate, SMR-E366
-        (an acknowledgement of what never left), and SMR-E410 for anything unforeseen.
+        plan announces no such release), SMR-E405, SMR-E382 and SMR-E345 (arrays), SMR-E346 (control
+        variate), SMR-E403 and SMR-E404 (asked before in other words, or too late), the numbered
+        errors of archive, ledger and egress gate, SMR-E366 (an acknowledgement of what never left),
+        and SMR-E410 for anything unforeseen.
         """
         try:
             return self._handle(instruction)
@@ -212,29 +217,36 @@ class SiteAgent:
     def _answer(self, question: Question, header: RoundInstruction, instruction: Sealed) -> Sealed:
         reply = self._replies.find(question)
         if reply is not None:
-            self._seal_reservation(question, reply)
+            self._charges.seal(question, reply)
             self._gate.hand_over(reply)
         else:
-            shared = shared_arrays(instruction, self._shapes)
+            shared, carried, control = carried_arrays(instruction, header, self._plan, self._shapes)
             if header.kind != "finalise":
                 self._gate.require_open(self._leaving(header.kind))
             if header.kind == "train":
-                reply = self._train(question, header, shared)
+                reply = self._train(question, header, shared, carried, control)
             elif header.kind != "finalise":
-                reply = self._look(question, header, shared, header.kind)
+                reply = self._look(question, header, shared, carried, header.kind)
             else:
-                reply = self._finalise(question, header, shared)
-            self._seal_reservation(question, reply)
+                reply = self._finalise(question, header, shared, carried)
+            self._charges.seal(question, reply)
         return reply
 
-    def _train(self, question: Question, header: RoundInstruction, shared: Arrays) -> Sealed:
+    def _train(
+        self,
+        question: Question,
+        header: RoundInstruction,
+        shared: Arrays,
+        carried: Carried | None,
+        control: CommonControl | None,
+    ) -> Sealed:
+        folder = self._state.model(question.run_id)
+        terms = restore_terms(folder, self._plan, self.name, question.round, control)
         self._prepare(None)
         self._activity = "training"
-        reservation = self._begin(question)
-        folder = self._state.model(question.run_id)
+        self._begin(question)
         self._model.load_shared(shared)
-        if site_trains_in_rounds(self._plan):
-            restore_site(folder, self._model, question.round)
+        place_site(folder, self._model, self.name, question.round, carried, trains=True)
         trained = train_round(
             self._model,
             self._data.train,
@@ -243,35 +255,36 @@ class SiteAgent:
             question.round,
             question.run_id,
             restore_clip(folder, question.round),
+            None if carried is None else carried.moments(self._plan),
+            terms,
         )
+        store_terms(folder, trained, question.round)
         if self._plan.privacy.clipping == "adaptive":
             store_clip(folder, trained.clipping_norm, question.round)
         if site_trains_in_rounds(self._plan):
             store_site(folder, self._model, question.round)
-        if reservation is not None:
-            self._reserved = None
-            self._ledger.commit(reservation)
+        self._charges.commit()
         drawn = int(trained.metrics.get("drawn_patients", 0))
         return self._release(question, header, trained.delta, trained.metrics, drawn)
 
     def _look(
-        self, question: Question, header: RoundInstruction, shared: Arrays, kind: Statistics
+        self,
+        question: Question,
+        header: RoundInstruction,
+        shared: Arrays,
+        carried: Carried | None,
+        kind: Statistics,
     ) -> Sealed:
-        """Answer with sums over test (``evaluate``) or training patients (``calibrate``)."""
+        """Answer with sums over test patients (``evaluate``) or training patients."""
         self._prepare(None)
-        self._activity = "evaluating" if kind == "evaluate" else "calibrating"
+        self._activity = "calibrating" if kind == "calibrate" else "evaluating"
         examples = self._side(kind)
-        reservation = self._begin(question)
+        self._begin(question)
         self._model.load_shared(shared)
-        if site_trains_in_rounds(self._plan):
-            restore_site(self._state.model(question.run_id), self._model, question.round + 1)
-        else:
-            # What was fitted to patients without noise must not be seen through other patients.
-            self._model.reset_site()
+        folder = self._state.model(question.run_id)
+        place_site(folder, self._model, self.name, question.round, carried, trains=False)
         arrays = released_statistics(self._model, examples, self._plan, kind)
-        if reservation is not None:
-            self._reserved = None
-            self._ledger.commit(reservation)
+        self._charges.commit()
         return self._release(question, header, arrays, {}, len(examples))
 
     def _side(self, kind: Kind) -> tuple[PatientExamples, ...]:
@@ -284,11 +297,15 @@ class SiteAgent:
             return {}
         return self._shapes if kind == "train" else shapes(self._plan, kind)
 
-    def _finalise(self, question: Question, header: RoundInstruction, shared: Arrays) -> Sealed:
+    def _finalise(
+        self, question: Question, header: RoundInstruction, shared: Arrays, carried: Carried | None
+    ) -> Sealed:
         self._activity = "finalising"
         self._replies.claim(question)
         folder = self._state.model(question.run_id)
-        keep_final_model(folder, self._plan, self._model, self._data, shared, question.round)
+        keep_final_model(
+            folder, self._plan, self._model, self._data, shared, question.round, carried
+        )
         return self._release(question, header, {}, {})
 
     def _release(
@@ -327,6 +344,8 @@ class SiteAgent:
             )
         except SmrfedError as error:
             if error.code not in CLOSED:
+                if error.code in OF_THE_CONTENT and spent is not None:
+                    self._replies.refuse(question, error.code)
                 raise
             held = error
         sealed = seal(reply.canonical_json, body, self._key)
@@ -343,48 +362,15 @@ class SiteAgent:
             return {}
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
-    def _begin(self, question: Question) -> int | None:
+    def _begin(self, question: Question) -> None:
         """Claim and charge; what cannot be paid leaves nothing on the disk, however often asked."""
         new = self._replies.claim(question)
         try:
-            return self._reserve(question)
+            self._charges.reserve(question, self._side(question.kind))
         except SmrfedError:
             if new:
                 self._replies.withdraw(question)
             raise
-
-    def _reserve(self, question: Question) -> int | None:
-        """Charge the release; again only when an earlier attempt may have got further than here."""
-        kind = question.kind
-        if self._plan.privacy.mode == "none" or kind == "finalise":
-            return None
-        if self._reserved is None or self._reserved[0] != question:
-            # A training that failed in this process released nothing: its charge is used again.
-            # What an attempt of a killed process did is unknown: it stays charged beside this one.
-            reservation = self._ledger.reserve(
-                question.run_id,
-                question.round,
-                self._plan,
-                release_use(self._plan, kind),
-                purpose=kind,
-                patients=[patient.id for patient in self._side(kind)],
-            )
-            self._reserved = question, reservation
-        return self._reserved[1]
-
-    def _seal_reservation(self, question: Question, reply: Sealed) -> None:
-        """Note in the ledger that the stored reply may leave; also after a crash in between."""
-        if question.kind == "finalise" or self._plan.privacy.mode == "none":
-            return
-        mine = [
-            entry
-            for entry in self._ledger.entries()
-            if (entry.run_id, entry.round, entry.purpose)
-            == (question.run_id, question.round, question.kind)
-        ]
-        # The last reservation of a round is the one that the stored reply came from.
-        if mine and mine[-1].state == "commit":
-            self._ledger.seal(mine[-1].id, reply.digest.hex())
 
     def _prepare(self, progress: Progress | None) -> None:
         self._activity = "preparing"

@@ -12,6 +12,7 @@ import torch
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.metrics import METRICS, Floats, Ints, bootstrap, checked, stratified_draws
+from shared_model.smrnet.tokens import Tokens
 
 _WITH_INTERVAL = ("balanced_accuracy", "macro_auc")
 
@@ -36,6 +37,22 @@ def mean_probabilities(
         scans = [torch.softmax(model.logits(inputs).double(), 1) for inputs, _ in patient.chunks()]
         rows[row] = torch.cat(scans).mean(0).cpu().numpy()
     return np.array([int(patient.labels[0]) for patient in examples], dtype=np.int64), rows
+
+
+def mean_deviations(examples: Sequence[PatientExamples]) -> Floats | None:
+    """``(N,)`` mean log root mean square of each patient's tokens, or none where there are none.
+
+    Tokens are deviations from a public reference: this is how far a scan is from it, whatever the
+    trained part of the model says. Each patient by itself.
+    """
+    rows = np.zeros(len(examples))
+    for row, patient in enumerate(examples):
+        if not isinstance(patient.inputs, Tokens):
+            return None
+        parts = (patient.inputs.regions.flatten(1), patient.inputs.slices.flatten(1))
+        mean_square = torch.cat(parts, 1).double().square().mean(1)
+        rows[row] = float(0.5 * mean_square.clamp(min=1e-12).log().mean())
+    return rows
 
 
 def scores(y: Ints, p: Floats, draws: int, seed: int) -> dict[str, Any]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from client.egress.gate import control_norm_bound
 from client.egress.policy import Shapes
+from shared_model.adaptation.wire import Carried, without_moments
+from shared_model.aggregation.control_wire import (
+    CommonControl,
+    require_control_norm,
+    without_control,
+)
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, decode_arrays
@@ -42,9 +49,23 @@ def admit_instruction(header: RoundInstruction, plan: FederationPlan, site: str)
     require_planned(plan, header.kind, header.round)
 
 
-def shared_arrays(instruction: Sealed, shapes: Shapes) -> Arrays:
-    """The shared parameters that an instruction carries; raises SMR-E115 or SMR-E405."""
-    arrays = decode_arrays(instruction.body)
+def carried_arrays(
+    instruction: Sealed, header: RoundInstruction, plan: FederationPlan, shapes: Shapes
+) -> tuple[Arrays, Carried | None, CommonControl | None]:
+    """The shared parameters of an instruction; released moments and common control, if any.
+
+    Raises SMR-E115, SMR-E405 (parameters), SMR-E382 (moments) or SMR-E345 (control).
+    """
+    before = header.kind in ("train", "moments")
+    arrays, carried = without_moments(
+        decode_arrays(instruction.body), plan, header.round - 1 if before else header.round
+    )
+    control = None
+    if header.kind == "train":
+        arrays, control = without_control(arrays, plan, header.round)
+        if control is not None:
+            numbers = sum(value.size for value in arrays.values())
+            require_control_norm(control, control_norm_bound(plan, numbers))
     found = {name: value.shape for name, value in arrays.items()}
     if found != shapes:
         differing = sorted(set(found.items()) ^ set(shapes.items()))
@@ -60,4 +81,4 @@ def shared_arrays(instruction: Sealed, shapes: Shapes) -> Arrays:
             found=problem,
             remedy="check that coordinator and site run the same smrfed version and atlas",
         )
-    return arrays
+    return arrays, carried, control

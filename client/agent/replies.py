@@ -21,8 +21,9 @@ from shared_model.protocol.sealed import SIGNATURE_BYTES, Sealed
 
 _MAGIC = b"smrfed-reply-1\n"
 _PREAMBLE = len(_MAGIC) + 32 + 32 + 8 + 8
-# Within a round: the update; at the end, the decision rule before the last look at the result.
-_ORDER: tuple[Kind, ...] = ("train", "calibrate", "evaluate", "finalise")
+# Within a round: the update, then the moments that the next one uses; at the end, the decision rule
+# before the last look at the result.
+_ORDER: tuple[Kind, ...] = ("train", "moments", "calibrate", "evaluate", "finalise")
 # An instruction costs nothing to invent, and every run leaves claims and a model folder.
 MAX_RUNS = 1000
 _STEM = re.compile(rf"(\d{{7}})-({'|'.join(_ORDER)})")
@@ -73,8 +74,8 @@ class ReplyStore:
         """The stored answer to this question, or ``None`` when it has not been answered yet.
 
         Raises SMR-E403 when the same run, round and kind was asked in other bytes, SMR-E404 when a
-        later round of the run was answered or the run finalised, and SMR-E407 when the stored
-        answer is damaged.
+        later round of the run was answered or the run finalised, SMR-E407 when the stored answer
+        is damaged, and the gate's own number when it refused the answer (:meth:`refuse`).
         """
         claim = self._path(question, "claim")
         if claim.exists():
@@ -92,6 +93,7 @@ class ReplyStore:
             reply = self._path(question, "reply")
             if reply.exists():
                 return self._read_reply(reply, known)
+            self._require_not_refused(question)
         newest = self.newest(question.run_id)
         if newest is not None and (question.place < newest or _ORDER[newest[1]] == "finalise"):
             raise SmrfedError(
@@ -153,6 +155,13 @@ class ReplyStore:
             else:
                 self._archive.take(path)
 
+    def refuse(self, question: Question, code: str) -> None:
+        """Note durably that the gate refused the answer for what it holds.
+
+        Computed again it would be charged again, and a question costs a coordinator nothing.
+        """
+        write_durably(self._path(question, "refused"), code.encode())
+
     def newest(self, run_id: str) -> tuple[int, int] | None:
         """Place of the last answered question of a run."""
         answered = self._answered(run_id)
@@ -167,6 +176,19 @@ class ReplyStore:
                 written = (run / f"{_stem(*newest)}.reply").stat().st_mtime_ns
                 answers[written, run.name] = newest[0], _ORDER[newest[1]]
         return {name: answer for (_, name), answer in sorted(answers.items())}
+
+    def _require_not_refused(self, question: Question) -> None:
+        refused = self._path(question, "refused")
+        if refused.exists():
+            raise SmrfedError(
+                refused.read_text(encoding="utf-8", errors="replace")[:16],
+                f"the egress gate refused the answer to round {question.round} ({question.kind}) "
+                f"of run {question.run_id} before; it is not computed, and charged, once more",
+                expected="an answer that the gate lets out",
+                found=f"the refusal noted in {refused}",
+                remedy="find the refusal with 'smrfed-site receipts'; once its cause is removed, "
+                "ask the coordinator for a new run",
+            )
 
     def _require_room(self, run_id: str) -> None:
         runs = sum(1 for _ in self._folder.glob("*"))

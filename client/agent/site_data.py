@@ -57,6 +57,11 @@ class SiteData:
         _log.info("prepared %d training and %d test patients", len(self._train), len(self._test))
 
     @property
+    def site(self) -> str:
+        """The site's name in the plan."""
+        return self._config.name
+
+    @property
     def train(self) -> tuple[PatientExamples, ...]:
         """Examples of the training patients."""
         self.prepare()

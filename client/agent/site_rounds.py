@@ -1,4 +1,8 @@
-"""Site parameters that move between rounds: FedBN-like training without privacy, and only that."""
+"""Site parameters that move between rounds: kept at the hospital, found again after a crash.
+
+They train with noise (``personalise = "private"``), are set from released moments
+(``site_moments = "shift"``), or belong to FedBN-like training without privacy. They never leave.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,44 @@ import re
 from pathlib import Path
 
 from client.agent.durable import write_durably
+from client.privacy.composition import site_moves_in_rounds
 from client.training.site_model import SiteModel
+from client.training.site_shift import shift_site
+from shared_model.adaptation.wire import Carried
 from shared_model.protocol.arrays import decode_arrays, encode_arrays
 
 _NAME = re.compile(r"site-(\d{7})\.safetensors")
+
+
+def place_site(
+    folder: Path,
+    model: SiteModel,
+    site: str,
+    round_number: int,
+    carried: Carried | None,
+    *,
+    trains: bool,
+) -> None:
+    """Set the site parameters as a question of this round finds them.
+
+    ``model`` holds the shared parameters of the question. Where the plan shifts the residual, a
+    release of moments counts once, whichever question brings it first. ``trains``: the round has
+    not changed them yet.
+    """
+    plan = model.plan
+    if not site_moves_in_rounds(plan):
+        # What was fitted to patients without noise must not steer, or show in, what leaves.
+        model.reset_site()
+        return
+    before = round_number if trains else round_number + 1
+    if plan.adaptation.site_moments == "shift" and carried is not None:
+        number = carried.after_round + 1
+        if max(_stored(folder), default=0) < number:
+            restore_site(folder, model, number)
+            shift_site(model, site, carried.moments(plan))
+            store_site(folder, model, number)
+        before = max(before, number + 1)
+    restore_site(folder, model, before)
 
 
 def restore_site(folder: Path, model: SiteModel, before_round: int) -> None:

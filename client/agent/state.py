@@ -73,6 +73,11 @@ class StateFolder:
         return self.path / "splits"
 
     @property
+    def evaluations(self) -> Path:
+        """Local evaluations of models, by run: must not leave the site."""
+        return self.path / "evaluations"
+
+    @property
     def log(self) -> Path:
         """The agent's log: stays at the site."""
         return self.path / "agent.log"

@@ -24,6 +24,16 @@ class ColumnNames(BaseModel):
     diagnosis: str | None = Field(default=None, description="default: diagnosis, else group")
     age: str | None = Field(default=None, description="years at the visit; default: age")
     sex: str | None = Field(default=None, description="default: sex, else gender")
+    progression: str | None = Field(
+        default=None, description="pMCI, sMCI or uMCI, for evaluation; default: progression"
+    )
+    months: str | None = Field(
+        default=None,
+        description="months of a visit since any zero, for evaluation; default: months",
+    )
+    date: str | None = Field(
+        default=None, description="ISO 8601 date of a visit, for evaluation; default: date"
+    )
     mmse: str | None = Field(default=None, description="Mini-Mental State, 0 to 30; default: none")
     numbers: tuple[str, ...] = Field(
         default=(), description="further columns that hold numbers, such as CDR; default: none"

@@ -55,7 +55,8 @@ class Problem(Enum):
     BAD_VALUE = (
         "SMR-E210",
         "a table of the archive holds an impossible value",
-        "age in years above 0 and at most 120, sex M, F or O, n/a where unknown",
+        "age in years above 0 and at most 120, sex M, F or O, a finite month, an ISO 8601 date, "
+        "progression pMCI, sMCI or uMCI, n/a where unknown",
         "correct the value, or write n/a",
     )
     OUTSIDE = (

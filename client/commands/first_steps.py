@@ -20,7 +20,9 @@ from client.commands.display import AsJson, err, out, print_facts, print_json
 from client.commands.templates import POLICY_TOML, site_toml
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
+from client.ledger_view.opened import kept_receipts
 from client.privacy.ledger import Ledger
+from client.privacy.witness import require_charged
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan, SiteName
 from shared_model.protocol.keys import (
@@ -113,7 +115,7 @@ def check(config: ConfigArgument, plan: PlanOption = None, as_json: AsJson = Fal
     look("policy", lambda: _policy(site, agreed))
     look("coordinator key", lambda: _coordinator(site))
     look("site key", lambda: fingerprint(load_or_create_signing_key(state.key).public_key()))
-    look("ledger", lambda: f"{Ledger(state.ledger).verify()} events, chain verified")
+    look("ledger", lambda: _ledger(state))
     look("plan", lambda: _plan(site, agreed))
     look("disk", lambda: _disk(site, agreed))
     with err.status("reading the archive"):
@@ -153,6 +155,13 @@ def _print(finding: Finding) -> None:
     else:
         text = f"[red]problem[/red] [bold]{finding.what:16}[/bold]{escape(finding.error.render())}"
     out.print(text, soft_wrap=True, highlight=False)
+
+
+def _ledger(state: StateFolder) -> str:
+    ledger = Ledger(state.ledger)
+    # As the agent does at its start: a new ledger beside old receipts is a lost one.
+    require_charged(ledger, kept_receipts(state))
+    return f"{ledger.verify()} events, chain verified"
 
 
 def _newest(state: StateFolder) -> FederationPlan | None:

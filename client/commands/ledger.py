@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,15 +26,14 @@ from client.commands.display import (
 )
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
-from client.egress.receipts import Receipts
 from client.ledger_view.drawing import drawing
 from client.ledger_view.export import as_json as export_as_json
 from client.ledger_view.export import export_html, verified
 from client.ledger_view.forecast import Side, forecast
+from client.ledger_view.opened import kept_receipts, opened_ledger
 from client.ledger_view.overview import Overview, overview
 from client.ledger_view.timeline import points, timeline
 from client.privacy.ledger import Ledger
-from client.privacy.witness import require_charged
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.keys import load_public_key, load_signing_key, public_path
@@ -79,8 +76,9 @@ def show(
     if plot is not None and plot.suffix != ".svg":
         raise typer.BadParameter("the drawing is an SVG: name a file that ends in .svg")
     site, policy, plans = _site(config)
-    with _opened(site, policy) as ledger:
-        figures = overview(ledger, policy, plans)
+    state = StateFolder(site.state_dir)
+    with opened_ledger(state, policy.max_epsilon) as ledger:
+        figures = overview(ledger, policy, plans, kept_receipts(state))
         second = _second_opinion(ledger, policy.max_delta) if cross_check else None
         if plot is not None:
             write_durably(plot, _drawn(ledger, figures).encode())
@@ -103,6 +101,11 @@ def show(
     for plan in figures.plans:
         budget = "" if plan.epsilon_budget is None else f" of {plan.epsilon_budget:g}"
         facts[f"plan {plan.name}"] = f"epsilon {plan.epsilon:.4f}{budget} at delta {plan.delta:g}"
+    if figures.without_privacy:
+        facts["not covered"] = (
+            f"{figures.without_privacy} releases in privacy mode none, without noise: no epsilon "
+            "holds for the patients in them"
+        )
     if second is not None:
         facts["second accountant"] = (
             f"epsilon {second['prv']:.4f} by PRV, {second['pld']:.4f} by PLD: "
@@ -131,7 +134,8 @@ def show_forecast(
         _print_no_guarantee(asked, as_json)
         return
     planned = rounds or asked.training.rounds
-    with _opened(site, policy) as ledger, err.status("composing"):
+    state = StateFolder(site.state_dir)
+    with opened_ledger(state, policy.max_epsilon) as ledger, err.status("composing"):
         train, test, source = _sides(ledger, site, asked)
         told = forecast(asked, train, test, policy.max_epsilon, planned)
     delta = asked.privacy.delta
@@ -177,8 +181,8 @@ def write_export(file: File, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJso
     site, policy, plans = _site(config)
     state = StateFolder(site.state_dir)
     key = load_signing_key(state.key)
-    with _opened(site, policy) as ledger:
-        figures = overview(ledger, policy, plans)
+    with opened_ledger(state, policy.max_epsilon) as ledger:
+        figures = overview(ledger, policy, plans, kept_receipts(state))
         document = export_html(site.name, figures, ledger.head(), _drawn(ledger, figures), key)
     write_durably(file, document)
     told = export_as_json(verified(document, key.public_key()))
@@ -209,7 +213,7 @@ def verify_export(
         site, policy, _ = _site(config)
         state = StateFolder(site.state_dir)
         told = verified(_read(file), load_public_key(public_path(state.key)))
-        with _opened(site, policy) as ledger:
+        with opened_ledger(state, policy.max_epsilon) as ledger:
             if not ledger.contains(told.events, told.head):
                 raise _older_than(told.events, told.exported_at)
     if as_json:
@@ -231,19 +235,6 @@ def _site(config: Path) -> tuple[SiteConfig, SitePolicy, list[FederationPlan]]:
     site = SiteConfig.load(config)
     plans = AcceptedPlans(StateFolder(site.state_dir).plans).all()
     return site, SitePolicy.load(site.policy), [accepted.plan for accepted in plans]
-
-
-@contextmanager
-def _opened(site: SiteConfig, policy: SitePolicy) -> Iterator[Ledger]:
-    """The ledger, verified by itself and against the receipts; where none is yet, an empty one."""
-    state = StateFolder(site.state_dir)
-    receipts = Receipts(state.receipts).read() if state.receipts.exists() else ()
-    with tempfile.TemporaryDirectory() as nowhere:
-        begun = any(state.ledger.parent.glob(f"{state.ledger.name}*"))
-        path = state.ledger if begun else Path(nowhere) / state.ledger.name
-        ledger = Ledger(path, policy.max_epsilon)
-        require_charged(ledger, receipts)
-        yield ledger
 
 
 def _sides(ledger: Ledger, site: SiteConfig, plan: FederationPlan) -> tuple[Side, Side, str]:

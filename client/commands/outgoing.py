@@ -14,7 +14,7 @@ from client.agent.acceptance import Shapes
 from client.commands.display import out
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.releases.schedule import calibration_due, evaluation_due
+from shared_model.releases.schedule import calibration_due, evaluation_due, moments_due
 from shared_model.releases.statistics import Statistics, noise_multiplier, shapes
 
 
@@ -74,6 +74,7 @@ def _print_statistics(plan: FederationPlan) -> None:
     asked: tuple[tuple[Statistics, int, str], ...] = (
         ("evaluate", sum(evaluation_due(plan, number) for number in rounds), "test patients"),
         ("calibrate", sum(calibration_due(plan, number) for number in rounds), "training patients"),
+        ("moments", sum(moments_due(plan, number) for number in rounds), "training patients"),
     )
     table = Table("sum over patients that leaves", "shape", "of", "times", "noise")
     for kind, times, patients in asked:

@@ -20,7 +20,7 @@ from client.commands.outgoing import outgoing_arrays, print_outgoing
 from client.config import SiteConfig
 from client.egress.explanation import Circumstances, Line, explain
 from client.egress.policy import SitePolicy
-from client.privacy.ledger import Ledger
+from client.ledger_view.opened import opened_ledger
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.keys import fingerprint, load_public_key
@@ -84,8 +84,9 @@ def explained(
     except SmrfedError:
         coordinator = None
     spent = 0.0
-    if state.ledger.exists() and plan.privacy.mode != "none":
-        spent = Ledger(state.ledger, math.inf).spent(plan.privacy.delta)
+    if plan.privacy.mode != "none":
+        with opened_ledger(state, math.inf) as ledger:
+            spent = ledger.spent(plan.privacy.delta)
     accepted = any(a.plan.digest == plan.digest for a in AcceptedPlans(state.plans).all())
     around = Circumstances(site.name, coordinator, accepted, outgoing, spent, datetime.now(UTC))
     return explain(rules, plan, around)

@@ -92,9 +92,11 @@ max_shared_parameters = 50000
 # Training loss and drawn patients in mode "none"; in mode "local" no metrics ever leave.
 allow_metrics = false
 
-# Counts on test patients, and sums for calibration: with noise, and charged, in mode "local".
+# Counts on test patients, sums for calibration, moments of embeddings that align the sites: with
+# noise, and charged, in mode "local".
 allow_evaluation = false
 allow_calibration = false
+allow_moments = false
 
 # Mode "none": nothing that was counted over fewer patients leaves. (In mode "local" the noise
 # protects every patient of a cell of any size.)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from client.egress.policy import Shapes, SitePolicy
 from client.privacy.composition import refuse_unsound
+from shared_model.aggregation.wording import aggregation_in_words
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import plan_epsilon
@@ -31,6 +32,8 @@ def admissions(
     yield _plan(policy, plan)
     yield _mode(policy, plan)
     yield _soundness(plan)
+    said = aggregation_in_words(plan)
+    yield Admission("aggregation", said, "any: it looks at no patient, and comes after the noise")
     if plan.privacy.mode != "none":
         yield from _budget(policy, plan)
     yield from _statistics(policy, plan)
@@ -133,9 +136,15 @@ def _statistics(policy: SitePolicy, plan: FederationPlan) -> Iterator[Admission]
         ),
         (
             "calibration",
-            plan.calibration.rule != "argmax",
+            plan.calibration.releases,
             "allow_calibration",
             policy.allow_calibration,
+        ),
+        (
+            "site moments",
+            plan.adaptation.site_moments != "off",
+            "allow_moments",
+            policy.allow_moments,
         ),
     ):
         noised = "noised and accounted" if plan.privacy.mode != "none" else "without noise"

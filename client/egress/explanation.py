@@ -107,6 +107,7 @@ def _leaving(plan: FederationPlan, around: Circumstances) -> list[Line]:
             "train": "update of the shared parameters",
             "evaluate": "counts on test patients",
             "calibrate": "sums for calibration",
+            "moments": "moments of embeddings by class",
         }[planned.purpose]
         asks = f"{planned.count} times, {noised}"
         if planned.purpose == "train" and around.outgoing is not None:

@@ -22,8 +22,14 @@ from shared_model.releases.statistics import Statistics, norm_bound
 _NORMAL_TAIL = 8.0
 # A site may hold more patients than it declared; beyond twice as many, the declaration is wrong.
 _DECLARED_MARGIN = 2.0
+#: Refusals of what a reply holds; the same work would meet them again.
+OF_THE_CONTENT = ("SMR-E320", "SMR-E321", "SMR-E322", "SMR-E323", "SMR-E325")
 # Replies that hold counts or sums about patients, and the policy field that lets each leave.
-_STATISTICS = {"evaluate": "allow_evaluation", "calibrate": "allow_calibration"}
+_STATISTICS = {
+    "evaluate": "allow_evaluation",
+    "calibrate": "allow_calibration",
+    "moments": "allow_moments",
+}
 
 
 class EgressGate:
@@ -47,8 +53,10 @@ class EgressGate:
     def require_open(self, shapes: Shapes) -> None:
         """Raise SMR-E360 or SMR-E361 when arrays of these shapes could not leave now.
 
-        Asked before a patient is touched: what could not leave is not computed, nor charged.
+        Asked before a patient is touched: what could not leave is not computed, nor charged. Raises
+        SMR-E316 when the policy has changed.
         """
+        self._policy.require_unchanged()
         if shapes:
             size = 4 * sum(math.prod(shape) for shape in shapes.values())
             require_open(self._policy, self._receipts.read(), size, self._clock())
@@ -74,7 +82,7 @@ class EgressGate:
             patients: mode ``none``: over how many patients the reply's metrics or counts were
                 taken; unknown counts as none.
 
-        Raises SMR-E311 to E315, E304, E362 and E364 (policy), SMR-E320 (names or shapes), SMR-E321
+        Raises SMR-E311 to E316, E304, E362 and E364 (policy), SMR-E320 (names or shapes), SMR-E321
         (dtype or not finite), SMR-E322 (header), SMR-E323 (metrics), SMR-E325 (norm), SMR-E327 (no
         receipt), SMR-E365 (too few patients). A sound reply that came after hours or beyond the
         day's limit is **held**: SMR-E360 or SMR-E361, and :meth:`hand_over` lets it out later.
@@ -95,9 +103,11 @@ class EgressGate:
     def hand_over(self, reply: Sealed) -> None:
         """Return when a reply that was decided on before may leave, perhaps again.
 
-        Raises SMR-E360 or SMR-E361 while the door is closed, and SMR-E322 when no receipt of the
-        reply says that it may leave. What was held gets its receipt here.
+        Raises SMR-E360 or SMR-E361 while the door is closed, SMR-E316 when the policy has changed,
+        and SMR-E322 when no receipt of the reply says that it may leave. What was held gets its
+        receipt here.
         """
+        self._policy.require_unchanged()
         header = decode_header(RoundReply, reply)
         digest = reply.digest.hex()
         known = self._receipts.read()
@@ -121,6 +131,7 @@ class EgressGate:
         expected_shapes: Shapes,
         patients: int | None,
     ) -> None:
+        self._policy.require_unchanged()
         self._policy.admit_plan(plan)
         _check_kind(header, self._policy)
         expected = {} if header.kind == "finalise" else expected_shapes
@@ -185,7 +196,9 @@ class EgressGate:
         )
 
 
-def update_norm_bound(plan: FederationPlan, site: str, numbers: int) -> float:
+def update_norm_bound(
+    plan: FederationPlan, site: str, numbers: int, round_number: int = 1
+) -> float:
     """A bound on the L2 norm of an honest site's update of ``numbers`` parameters.
 
     In mode ``local`` each step moves the parameters by at most
@@ -193,23 +206,51 @@ def update_norm_bound(plan: FederationPlan, site: str, numbers: int) -> float:
     declared patients: the first term always holds, the noise term up to a probability of exp(-32)
     per step. It depends on public values only. There is no bound (``inf``) without clipping, and
     none with weight decay, whose term grows with the parameters.
+
+    FedProx draws back to where the round began, and changes nothing. SCAFFOLD's ``c - c_k`` are
+    mean gradients, each within the bound of a step: of any site, and of this one. Under MR-MTL what
+    leaves is a distance of two models that both started from the same one, t rounds ago.
     """
     if plan.privacy.mode == "none" or plan.training.weight_decay > 0:
         return math.inf
+    training, section = plan.training, plan.aggregation
+    own = _step_bound(plan, plan.site(site).declared_patients, numbers)
+    any_site = control_norm_bound(plan, numbers)
+    step = own
+    if section.control_variates:
+        step = 2 * own + any_site
+    elif section.multi_task_lambda is not None:
+        step = round_number * (own + any_site)
+    return training.local_steps * training.learning_rate * step
+
+
+def control_norm_bound(plan: FederationPlan, numbers: int) -> float:
+    """A bound on SCAFFOLD's common control: a mean of mean gradients, each of ``numbers``.
+
+    What is longer comes from no honest federation, and would push every update past its own bound
+    after it was paid for. No bound (``inf``) where :func:`update_norm_bound` has none.
+    """
+    if plan.privacy.mode == "none" or plan.training.weight_decay > 0:
+        return math.inf
+    sites = plan.federation.sites
+    return max(_step_bound(plan, entry.declared_patients, numbers) for entry in sites)
+
+
+def _step_bound(plan: FederationPlan, declared: int, numbers: int) -> float:
+    """Of the gradient of one noised step, at a site with up to twice its declared patients."""
     privacy, training = plan.privacy, plan.training
-    declared = plan.site(site).declared_patients
     multiplier = privacy.noise_multiplier
     if privacy.clipping == "adaptive":
         # The sum gets more noise, because the count takes its share (Andrew et al. 2021).
         multiplier /= math.sqrt(1 - privacy.clip_share)
     noise = multiplier * (math.sqrt(numbers) + _NORMAL_TAIL)
     step = privacy.clipping_norm * (_DECLARED_MARGIN * declared + noise)
-    step /= training.sampling_rate * declared
-    return training.local_steps * training.learning_rate * step
+    return step / (training.sampling_rate * declared)
 
 
 def _check_norm(header: RoundReply, arrays: Arrays, plan: FederationPlan) -> None:
-    bound = update_norm_bound(plan, header.site, sum(v.size for v in arrays.values()))
+    numbers = sum(value.size for value in arrays.values())
+    bound = update_norm_bound(plan, header.site, numbers, header.round)
     norm = math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in arrays.values()))
     if norm > bound:
         raise _refused("SMR-E325", "an update of this norm", f"at most {bound:.4g}", norm)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+)
 
 from client.egress.release_hours import ReleaseHours
 from shared_model.errors import SmrfedError
@@ -55,6 +63,10 @@ class SitePolicy(BaseModel):
     allow_calibration: bool = Field(
         default=False, description="sums for calibration may leave: with noise in mode 'local'"
     )
+    allow_moments: bool = Field(
+        default=False,
+        description="moments of embeddings may leave (layer B): with noise in mode 'local'",
+    )
     min_cell: int = Field(
         default=10,
         ge=1,
@@ -81,6 +93,15 @@ class SitePolicy(BaseModel):
         default=1 << 30, ge=0, description="disk for copies of what left, for smrfed-site receipts"
     )
 
+    # Where it was read, and the SHA-256 of what was there.
+    _read: tuple[Path, str] | None = PrivateAttr(default=None)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the rules are the same, wherever they were read."""
+        return isinstance(other, SitePolicy) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def plan_epsilon_cap(self) -> float:
         """Largest budget of a plan: the tighter of the two caps."""
@@ -90,8 +111,11 @@ class SitePolicy(BaseModel):
     def load(cls, path: Path) -> Self:
         """Read a policy from TOML; raises SMR-E310 naming every offending field."""
         try:
-            data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-            return cls.model_validate(data)
+            content = path.read_bytes()
+            data: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
+            policy = cls.model_validate(data)
+            policy._read = path, hashlib.sha256(content).hexdigest()
+            return policy
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             found = str(error)
         except ValidationError as error:
@@ -107,13 +131,36 @@ class SitePolicy(BaseModel):
             remedy="correct the file; docs/privacy.md lists every field",
         )
 
+    def require_unchanged(self) -> None:
+        """Raise SMR-E316 when the file that this was read from says something else by now.
+
+        A process that goes on under what it read at its start must not release what the hospital
+        has forbidden since. A policy that was not read from a file does not change.
+        """
+        if self._read is None:
+            return
+        path, known = self._read
+        try:
+            now = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            now = str(error)
+        if now != known:
+            raise SmrfedError(
+                "SMR-E316",
+                f"the site policy {path} has changed since the agent read it",
+                expected=f"the file that the agent read at its start, SHA-256 {known[:16]}",
+                found=now[:200],
+                remedy="restart the agent, so that it goes by the policy as it is now; nothing "
+                "leaves until then",
+            )
+
     def admit_plan(self, plan: FederationPlan, shared_shapes: Shapes | None = None) -> None:
         """Return when the policy allows the plan; otherwise raise, naming the limit it breaks.
 
         Raises SMR-E362 (model or plan), SMR-E311 (privacy mode), SMR-E304 (the plan voids its own
         guarantee), SMR-E312 (epsilon), SMR-E313 (delta), SMR-E315 (the plan costs more than its own
-        epsilon), SMR-E364 (evaluation or calibration), and with ``shared_shapes`` SMR-E314 (size).
-        ``smrfed-site accept`` calls it without shapes, the agent with those of the model it built.
+        epsilon), SMR-E364 (evaluation, calibration or moments), and with ``shared_shapes`` SMR-E314
+        (size). ``smrfed-site accept`` calls it without shapes, the agent with those of its model.
         """
         from client.egress.admission import admissions  # it needs this class
 

@@ -13,14 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MINUTE = timedelta(minutes=1)
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 
 
 class ReleaseHours(BaseModel):
     """One window: on these days from ``start`` until ``end``, which may lie after midnight.
 
-    Times are those of the wall clock in ``timezone``; a window that begins in the hour that a
-    change to summer time leaves out opens an hour later.
+    Times are those of the wall clock in ``timezone``; in the hour that a change to summer time
+    leaves out, a window opens an hour later, and closes when the clock is put forward.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,8 +57,23 @@ class ReleaseHours(BaseModel):
         """Opening and closing (UTC) of the window that begins on this local day, if one does."""
         if _DAYS[day.weekday()] not in self.days:
             return None
-        closing = day + timedelta(days=self.end <= self.start)
-        return self._at(day, self.start), self._at(closing, self.end)
+        last = day + timedelta(days=self.end <= self.start)
+        opening, closing = self._at(day, self.start), self._closing(last)
+        return (opening, closing) if opening < closing else None
+
+    def _closing(self, day: date) -> datetime:
+        closing = self._at(day, self.end)
+        # Where the clock never shows that time, it is some minutes past it already: go back to the
+        # moment at which it jumped.
+        zone, shown = (
+            ZoneInfo(self.timezone),
+            timedelta(hours=int(self.end[:2]) % 24, minutes=int(self.end[3:])),
+        )
+        local = closing.astimezone(zone)
+        past = timedelta(hours=local.hour, minutes=local.minute) - shown
+        while past and (closing - _MINUTE).astimezone(zone).utcoffset() == local.utcoffset():
+            closing -= _MINUTE
+        return closing
 
     def _at(self, day: date, clock: str) -> datetime:
         if clock == "24:00":

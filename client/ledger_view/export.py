@@ -138,6 +138,7 @@ def _page(content: Export, svg: str) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Privacy ledger of '
         f"{escape(content.site)}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Privacy ledger of {escape(content.site)}</h1><table>{rows}</table>"
+        f"{_exception(o.without_privacy)}"
         "<p>Everything that this hospital ever released is, for each of its patients, "
         "(ε, δ)-differentially private with the figures below: with or without all data of that "
         "one patient, nobody who sees all releases can tell the difference with more confidence "
@@ -146,6 +147,16 @@ def _page(content: Export, svg: str) -> str:
         f"{svg}<h2>Patients</h2>{levels}<h2>Plans</h2>{plans}<h2>Charges</h2>"
         "<p>A charge in state reserve or commit belongs to an attempt that did not end; it counts "
         f"in full.</p>{entries}"
+    )
+
+
+def _exception(without_privacy: int) -> str:
+    if not without_privacy:
+        return ""
+    return (
+        f"<p><strong>Not covered: {without_privacy} releases in privacy mode none, without any "
+        "noise. What follows holds for all other releases, and for patients who were in none of "
+        "these.</strong></p>"
     )
 
 

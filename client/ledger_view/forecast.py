@@ -10,6 +10,7 @@ from client.privacy.per_patient import Exposure, exposure_epsilon, worst_epsilon
 from shared_model.plan import FederationPlan
 from shared_model.privacy.accounting import MechanismUse
 from shared_model.privacy.plan_cost import TOUCHES_TEST, TOUCHES_TRAINING, Purpose, planned_releases
+from shared_model.releases.schedule import moments_count
 
 Exposed = Mapping[Exposure, int]
 
@@ -118,6 +119,8 @@ def _uses(
     every = plan.evaluation.release_every
     if every:
         counts["evaluate"] = math.ceil(rounds / every)
+    if plan.adaptation.site_moments != "off":
+        counts["moments"] = moments_count(plan, rounds)
     return [
         (release.use, counts.get(release.purpose, release.count))
         for release in planned_releases(plan)

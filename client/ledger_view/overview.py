@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from client.egress.policy import SitePolicy
+from client.egress.receipts import Receipt
 from client.privacy.ledger import Ledger, LedgerEntry
 from client.privacy.per_patient import exposure_epsilon
 from shared_model.plan import FederationPlan
@@ -42,7 +43,8 @@ class Overview(_Figures):
     """The figures of a ledger; nobody's identifier or keyed hash is in it.
 
     ``epsilon``, ``replace_one``, ``remaining`` are those of the patient who has spent most. Figures
-    that are not finite are ``None``.
+    that are not finite are ``None``. ``without_privacy`` releases were made in mode ``none``: no
+    epsilon covers them, and what the others say holds for patients who were in none of them.
     """
 
     delta: float
@@ -55,10 +57,19 @@ class Overview(_Figures):
     levels: tuple[PatientLevel, ...]
     plans: tuple[PlanShare, ...]
     entries: tuple[dict[str, Any], ...]
+    without_privacy: int = 0
 
 
-def overview(ledger: Ledger, policy: SitePolicy, plans: Sequence[FederationPlan]) -> Overview:
-    """Read the ledger; ``plans`` are those that the site accepted, for their names and budgets."""
+def overview(
+    ledger: Ledger,
+    policy: SitePolicy,
+    plans: Sequence[FederationPlan],
+    receipts: Sequence[Receipt] = (),
+) -> Overview:
+    """Read the ledger; ``plans`` are those that the site accepted, for their names and budgets.
+
+    ``receipts`` say what left without privacy, which the ledger does not hold.
+    """
     delta = policy.max_delta
     entries = ledger.entries()
     levels = _levels(ledger, delta)
@@ -74,7 +85,18 @@ def overview(ledger: Ledger, policy: SitePolicy, plans: Sequence[FederationPlan]
         levels=levels,
         plans=tuple(_shares(ledger, entries, plans, delta)),
         entries=tuple(_shown(entries)),
+        without_privacy=_without_privacy(receipts),
     )
+
+
+def _without_privacy(receipts: Sequence[Receipt]) -> int:
+    """Releases of patients' numbers in mode ``none``; the end of a run carries none."""
+    left = {
+        (made.run_id, made.round, made.kind)
+        for made in (receipt.decision for receipt in receipts)
+        if made.released and made.mode == "none" and made.kind != "finalise"
+    }
+    return len(left)
 
 
 def _levels(ledger: Ledger, delta: float) -> tuple[PatientLevel, ...]:

@@ -7,8 +7,23 @@ from shared_model.plan import FederationPlan
 
 
 def site_trains_in_rounds(plan: FederationPlan) -> bool:
-    """Whether site parameters move between releases: only FedBN-like training without privacy."""
+    """Whether site parameters take part in the rounds' gradient steps.
+
+    With ``personalise = "private"``: clipped and noised together with the shared ones
+    (:mod:`client.training.rounds`). Otherwise only FedBN-like training without privacy.
+    """
+    if plan.adaptation.personalise == "private":
+        return True
     return plan.privacy.mode == "none" and plan.adaptation.site_norm == "local"
+
+
+def site_moves_in_rounds(plan: FederationPlan) -> bool:
+    """Whether site parameters differ from round to round, so that they are kept in between.
+
+    They train, or released moments set them: post-processing of what was noised and accounted,
+    without a look at a patient (:mod:`client.training.site_shift`).
+    """
+    return site_trains_in_rounds(plan) or plan.adaptation.site_moments == "shift"
 
 
 def refuse_unsound(plan: FederationPlan) -> None:
@@ -18,11 +33,13 @@ def refuse_unsound(plan: FederationPlan) -> None:
     gradient of every other patient when one patient is removed: the released sum then moves by up
     to 2nC, not C, and the accounted epsilon is wrong.
     """
-    if plan.privacy.mode != "none" and plan.adaptation.site_norm == "local":
+    without_noise = plan.adaptation.personalise != "private"
+    if plan.privacy.mode != "none" and plan.adaptation.site_norm == "local" and without_noise:
         raise SmrfedError(
             "SMR-E304",
             "site_norm 'local' would train site parameters without noise between releases",
-            expected="site_norm 'off', 'shared' or 'residual' in privacy mode 'local'",
+            expected="site_norm 'off', 'shared' or 'residual' in privacy mode 'local', or "
+            "personalise 'private'",
             found="site_norm 'local'",
             remedy="set adaptation.site_norm to 'residual': the site then fits its residual after "
             "the last release (personalise = 'after')",

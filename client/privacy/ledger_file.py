@@ -6,14 +6,20 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from client.privacy.patient_key import PatientKey, cohort_digest, key_lost
-from shared_model.chain.links import GENESIS, chain_digest, read_anchor, write_anchor
+from shared_model.chain.links import (
+    GENESIS,
+    chain_digest,
+    owner_only,
+    read_anchor,
+    write_anchor,
+)
 from shared_model.errors import SmrfedError
 
 #: Written to SQLite's ``user_version``; another number is another format (SMR-E351).
@@ -90,8 +96,9 @@ class LedgerFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite does not wait when two processes change the journal mode at once: they queue.
-            with path.with_name(path.name + ".lock").open("w") as queue:
+            with open(path.with_name(path.name + ".lock"), "w", opener=owner_only) as queue:
                 fcntl.flock(queue, fcntl.LOCK_EX)
+                _make_private(path)
                 with self._connect() as connection:
                     self._create(connection)
                 events = self.read().events
@@ -264,6 +271,16 @@ class Appender:
         self._connection.execute(f"INSERT INTO events VALUES ({marks})", row)
         self.last_seq, self.last_digest = seq, digest
         return seq
+
+
+def _make_private(path: Path) -> None:
+    """Make the file for the owner alone: it tells how many patients there are.
+
+    SQLite gives its other files the same mode. A file that exists is not opened: closing it would
+    drop the locks that this process holds through SQLite.
+    """
+    with suppress(FileExistsError):
+        os.close(owner_only(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
 
 
 def _sync_folder(folder: Path) -> None:

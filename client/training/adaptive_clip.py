@@ -26,6 +26,8 @@ class AdaptiveClip:
     function of the noised count and public values, so it may steer later steps.
     Limit: the count is divided by the public expected draw; with fewer patients than declared, and
     a quantile other than 1/2, the norm settles at another quantile. No guarantee depends on it.
+    The gradient of a patient must not depend on who else is drawn: bit-identical on CPU (tested);
+    on a GPU another batch may round a norm that equals C to the other side, which was not measured.
 
     Attributes:
         bound: public; the norm starts here and never exceeds it.

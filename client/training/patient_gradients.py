@@ -8,17 +8,19 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.functional import cross_entropy
 
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.patient_loss import CROSS_ENTROPY, ModelOutput, PatientLoss
 from client.training.precision import Forward, in_precision
 from client.training.site_model import SiteModel
 from shared_model.smrnet.tokens import Tokens
 
-_MAPPED_SCANS = 64
-_MAPPED_NUMBERS = 1 << 21  # scans times parameters in memory at once; 16 MiB in float64
-_WORTH_MAPPING = 4  # below so many scans at once the loop is as fast
+_BATCHED_SCANS = 64
+_BATCHED_NUMBERS = 1 << 21  # scans times parameters in memory at once; 16 MiB in float64
+_WORTH_A_BATCH = 4  # below so many scans at once the loop is as fast
+
+_Values = dict[str, Tensor]
 
 
 class PatientGradients(Protocol):
@@ -36,51 +38,64 @@ class PatientGradients(Protocol):
 
 
 def patient_gradients(
-    site_model: SiteModel, names: Sequence[str], flat: FlatParameters
+    site_model: SiteModel,
+    names: Sequence[str],
+    flat: FlatParameters,
+    loss: PatientLoss = CROSS_ENTROPY,
 ) -> PatientGradients:
-    """The faster way for a model: mapped for cached tokens and few parameters, else a loop."""
-    if site_model.uses_tokens and len(flat.gradient) * _WORTH_MAPPING <= _MAPPED_NUMBERS:
-        return MappedGradients(site_model.model, names, len(flat.gradient))
-    return LoopGradients(in_precision(site_model), flat)
+    """The faster way for a model: in batches for cached tokens and few parameters, else a loop."""
+    size = len(flat.gradient)
+    if site_model.uses_tokens and size * _WORTH_A_BATCH <= _BATCHED_NUMBERS:
+        own = getattr(site_model.model, "parameters_per_scan", False)
+        way = OwnCopyGradients if own else MappedGradients
+        return way(site_model.model, names, size, loss=loss)
+    return LoopGradients(in_precision(site_model), flat, loss)
 
 
 class LoopGradients:
     """One ordinary backward per scan: any architecture, the memory of one scan."""
 
-    def __init__(self, forward: Forward, flat: FlatParameters) -> None:
+    def __init__(
+        self, forward: Forward, flat: FlatParameters, loss: PatientLoss = CROSS_ENTROPY
+    ) -> None:
         self._forward = forward
         self._flat = flat
+        self._scan_losses = loss
 
     def __call__(self, patients: Sequence[PatientExamples]) -> Iterator[Tensor]:
         """``(1, P)`` per patient, in the dtype of the model."""
         for patient in patients:
             gradient = self._flat.gradient.zero_()
             for inputs, labels in patient.chunks():
-                loss = cross_entropy(self._forward(inputs), labels, reduction="sum")
+                loss = self._scan_losses(self._forward(inputs), labels).sum()
                 torch.autograd.backward(loss / len(patient.labels))
             yield gradient[None]
 
 
-class MappedGradients:
-    """``vmap(grad)`` over the scans of several patients: six times faster where a scan is small.
-
-    Every scan is a computation of its own by construction, so nothing can couple patients here.
+class BatchedGradients:
+    """Gradients of all scans of several patients at once, averaged over each patient's scans.
 
     Args:
         model: returns an object with ``logits``; a :class:`shared_model.registry.TokenModel` where
             the patients' inputs are tokens.
         names: the parameters that train, in the order of the flat vector.
         size: how many numbers these are.
-        scans: mapped at once; none: as many as fit in memory when inputs are tokens.
+        scans: computed at once; none: as many as fit in memory when inputs are tokens.
+        loss: of each scan.
     """
 
     def __init__(
-        self, model: nn.Module, names: Sequence[str], size: int, scans: int | None = None
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        size: int,
+        scans: int | None = None,
+        loss: PatientLoss = CROSS_ENTROPY,
     ) -> None:
         self._reader = _Reader(model)
+        self._scan_losses = loss
         self._names = tuple(names)
-        self._scans = scans or min(_MAPPED_SCANS, max(1, _MAPPED_NUMBERS // size))
-        self._gradients = vmap(grad(self._loss), in_dims=(None, 0, 0), randomness="different")
+        self._scans = scans or min(_BATCHED_SCANS, max(1, _BATCHED_NUMBERS // size))
 
     def __call__(self, patients: Sequence[PatientExamples]) -> Iterator[Tensor]:
         """``(n, P)`` float64 for as many whole patients as fit."""
@@ -93,26 +108,68 @@ class MappedGradients:
         if waiting:
             yield self._of(waiting)
 
+    def of_scans(self, values: _Values, parts: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
+        """``(n, ...)`` per parameter: the gradient of the loss of each of n scans."""
+        raise NotImplementedError
+
     def _of(self, patients: Sequence[PatientExamples]) -> Tensor:
         parts = [torch.cat(part) for part in zip(*map(_parts, patients), strict=True)]
         labels = torch.cat([patient.labels for patient in patients])
         owned = dict(self._reader.model.named_parameters())
         values = {f"model.{name}": owned[name].detach() for name in self._names}
         counts = torch.tensor([len(p.labels) for p in patients], device=labels.device)
+        if len(labels) == len(patients) <= 2 * self._scans:
+            return _joined(self.of_scans(values, tuple(parts), labels))
         owner = torch.repeat_interleave(torch.arange(len(patients), device=labels.device), counts)
-        # The patient's scans are averaged before the one clip.
+        # The patient's scans are averaged before the one clip. Not by a product of matrices: there
+        # a gradient that is not finite would reach the other patients.
         size = sum(value.numel() for value in values.values())
         means = torch.zeros(len(patients), size, dtype=torch.float64, device=labels.device)
         # A patient with many scans or augmented views does not fit in memory at once.
         for rows in torch.arange(len(labels)).chunk(-(-len(labels) // (2 * self._scans))):
-            by_name = self._gradients(values, tuple(part[rows] for part in parts), labels[rows])
-            scans = torch.cat([value.flatten(1) for value in by_name.values()], dim=1).double()
-            means.index_add_(0, owner[rows], scans / counts[owner[rows], None])
+            by_name = self.of_scans(values, tuple(part[rows] for part in parts), labels[rows])
+            means.index_add_(0, owner[rows], _joined(by_name) / counts[owner[rows], None])
         return means
 
-    def _loss(self, values: dict[str, Tensor], parts: tuple[Tensor, ...], label: Tensor) -> Tensor:
-        logits = functional_call(self._reader, values, tuple(part[None] for part in parts))
-        return cross_entropy(logits, label[None])
+
+class OwnCopyGradients(BatchedGradients):
+    """One backward pass in which every scan reads a copy of the parameters of its own.
+
+    The gradient at a copy is that of its scan, and the pass costs about what an ordinary one does.
+    For models whose parameters may have scans as a leading dimension (they say so:
+    ``parameters_per_scan``). Assumes that scans do not meet in the forward pass, which the
+    self-test checks before the first patient.
+    """
+
+    def of_scans(self, values: _Values, parts: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
+        """``(n, ...)`` per parameter."""
+        copies = {
+            name: value.expand(len(labels), *value.shape).requires_grad_()
+            for name, value in values.items()
+        }
+        loss = self._scan_losses(functional_call(self._reader, copies, parts), labels).sum()
+        return list(torch.autograd.grad(loss, list(copies.values())))
+
+
+class MappedGradients(BatchedGradients):
+    """``vmap(grad)`` over the scans: any model, twice the time of a batch where a scan is small.
+
+    Every scan is a computation of its own by construction, so nothing can couple patients here.
+    """
+
+    def of_scans(self, values: _Values, parts: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
+        """``(n, ...)`` per parameter."""
+        mapped = vmap(grad(self._loss), in_dims=(None, 0, 0), randomness="different")
+        return list(mapped(values, parts, labels).values())
+
+    def _loss(self, values: _Values, parts: tuple[Tensor, ...], label: Tensor) -> Tensor:
+        output = functional_call(self._reader, values, tuple(part[None] for part in parts))
+        return self._scan_losses(output, label[None])[0]
+
+
+def _joined(by_name: Sequence[Tensor]) -> Tensor:
+    """``(n, P)`` float64 from ``(n, ...)`` of every parameter."""
+    return torch.cat([value.flatten(1) for value in by_name], dim=1).double()
 
 
 def _parts(patient: PatientExamples) -> tuple[Tensor, ...]:
@@ -129,9 +186,9 @@ class _Reader(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *parts: Tensor) -> Tensor:
-        """``(B, C)`` logits."""
+    def forward(self, *parts: Tensor) -> ModelOutput:
+        """``(B, C)`` logits, and what else the model gives."""
         if len(parts) == 1:
-            return cast(Tensor, self.model(parts[0]).logits)
-        reason = cast(Callable[[Tokens], object], self.model.reason)
-        return cast(Tensor, reason(Tokens(*parts)).logits)  # type: ignore[attr-defined]
+            return cast(ModelOutput, self.model(parts[0]))
+        reason = cast(Callable[[Tokens], ModelOutput], self.model.reason)
+        return reason(Tokens(*parts))

@@ -11,6 +11,7 @@ from torch import Tensor
 from client.privacy.gaussian_release import noise_grid
 from client.privacy.secure_random import RandomStream
 from client.training.adaptive_clip import AdaptiveClip
+from client.training.data_free import DataFreeGradient
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import PatientGradients
@@ -35,6 +36,7 @@ class PatientSGD:
         clipping_norm: bound of one patient's gradient; with ``adaptive`` the norm to start with.
         random: the source of sampling and noise; ``SecureRandom`` outside tests.
         adaptive: how the norm follows the patients; none: it is fixed.
+        data_free: added to the noised gradient; it reads the parameters and no patient.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PatientSGD:
         weight_decay: float,
         random: RandomStream,
         adaptive: AdaptiveClip | None = None,
+        data_free: DataFreeGradient | None = None,
     ) -> None:
         if not noise_multiplier > 0 or not clipping_norm > 0:
             raise ValueError("private training needs noise and a clipping norm")
@@ -63,6 +66,8 @@ class PatientSGD:
         self._denominator = sampling_rate * declared_patients
         self._random = random
         self._adaptive = adaptive
+        self._data_free = data_free
+        self._learning_rate = learning_rate
         self._noise_multiplier = noise_multiplier
         of_the_sum = (
             noise_multiplier if adaptive is None else adaptive.sum_multiplier(noise_multiplier)
@@ -94,8 +99,11 @@ class PatientSGD:
         """
         drawn = self._random.select(len(patients), self._sampling_rate)
         self._accumulate([patients[index] for index in drawn])
+        pull = None if self._data_free is None else self._data_free(self._flat.master.detach())
         # An empty per-sample batch ends the logical batch: Opacus adds the noise once and steps.
         self._submit(self._master.new_zeros(0, len(self._master)), last=True)
+        if pull is not None:
+            self._flat.master.data.sub_(pull, alpha=self._learning_rate)
         self._flat.publish()
         self._adapt()
 

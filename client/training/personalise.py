@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from client.privacy.composition import site_trains_in_rounds
+from client.privacy.composition import site_moves_in_rounds
 from client.privacy.secure_random import SeededRandom
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
@@ -23,19 +23,19 @@ def personalise(
     """Fit the site parameters phi with the released model held fixed, and return them by name.
 
     Minimises the mean patient loss plus ``(penalty / 2) ||phi - phi_0||^2`` (science.md 3.2, option
-    ii) by full-batch Adam; deterministic. ``phi_0`` is zero for residuals; for
-    norms that trained in the rounds (mode ``none``) it is where they arrived.
+    ii) by full-batch Adam; deterministic. ``phi_0`` is zero for residuals; for site parameters that
+    moved in the rounds it is where they arrived.
     The result depends on patients without noise: it must never leave the hospital, nor steer a
     later release (:func:`client.training.rounds.train_round` resets it first). Returns the
-    site parameters unchanged when the plan says ``never``, when the model has none, or when there
-    are no patients.
+    ``phi_0`` when the plan does not say ``after``, when the model has none, or when there are no
+    patients.
     """
     names = site_model.groups["site"]
-    if plan.adaptation.personalise == "never" or not names or not examples:
-        return site_model.site_arrays()
     adaptation = plan.adaptation
-    if not site_trains_in_rounds(plan):
+    if not site_moves_in_rounds(plan):
         site_model.reset_site()
+    if adaptation.personalise != "after" or not names or not examples:
+        return site_model.site_arrays()
     site_model.train_only(names)
     site_model.model.eval()
     parameters = site_model.parameters(names)
@@ -44,7 +44,7 @@ def personalise(
     with deterministic(site_model.device, SeededRandom(plan.seed, "personalise")):
         for _ in range(adaptation.personalise_steps):
             optimizer.zero_grad(set_to_none=True)
-            backward_patients(site_model.logits, examples)
+            backward_patients(site_model.output, examples)
             for parameter, origin in zip(parameters, start, strict=True):
                 drift = adaptation.personalise_penalty * (parameter.detach() - origin)
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(drift)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client.privacy.secure_random import SeededRandom
+from client.training.data_free import DataFreeGradient
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
 from client.training.precision import Forward
 from shared_model.smrnet.tokens import Tokens
 
@@ -37,8 +38,12 @@ class PlainSGD:
         learning_rate: float,
         weight_decay: float,
         random: SeededRandom,
+        loss: PatientLoss = CROSS_ENTROPY,
+        data_free: DataFreeGradient | None = None,
     ) -> None:
         self._forward = forward
+        self._loss = loss
+        self._data_free = data_free
         self._flat = FlatParameters(parameters)
         self._optimizer = torch.optim.SGD(
             [self._flat.master], lr=learning_rate, weight_decay=weight_decay
@@ -51,8 +56,12 @@ class PlainSGD:
         """Take one step; return the summed patient losses before it and the patients drawn."""
         drawn = self._random.select(len(patients), self._sampling_rate)
         self._flat.gradient.zero_()
-        losses = backward_patients(self._forward, [patients[index] for index in drawn])
-        self._flat.master.grad = self._flat.gradient.double() / self._denominator
+        chosen = [patients[index] for index in drawn]
+        losses = backward_patients(self._forward, chosen, self._loss)
+        gradient = self._flat.gradient.double() / self._denominator
+        if self._data_free is not None:
+            gradient += self._data_free(self._flat.master.detach())
+        self._flat.master.grad = gradient
         self._optimizer.step()
         self._flat.publish()
         return losses, len(drawn)
@@ -62,17 +71,18 @@ class PlainSGD:
         self._flat.close()
 
 
-def backward_patients(forward: Forward, patients: Sequence[PatientExamples]) -> float:
+def backward_patients(
+    forward: Forward, patients: Sequence[PatientExamples], loss: PatientLoss = CROSS_ENTROPY
+) -> float:
     """Accumulate the gradient of the sum of patient losses, and return that sum.
 
-    The loss of a patient is the mean cross entropy of the patient's scans.
+    The loss of a patient is the mean of ``loss`` over the patient's scans.
     """
     total = 0.0
     for inputs, labels, weights in _batches(patients):
-        losses = cross_entropy(forward(inputs), labels, reduction="none")
-        loss = (losses * weights).sum()
-        torch.autograd.backward(loss)
-        total += float(loss.detach())
+        batch = (loss(forward(inputs), labels) * weights).sum()
+        torch.autograd.backward(batch)
+        total += float(batch.detach())
     return total
 
 

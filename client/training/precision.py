@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from client.training.patient_loss import ModelOutput
 from client.training.site_model import SiteModel
 from shared_model.smrnet.tokens import Tokens
 
-Forward = Callable[[Tokens | Tensor], Tensor]
+Forward = Callable[[Tokens | Tensor], ModelOutput]
+
+
+@dataclass(frozen=True)
+class _InFloat32:
+    """Logits ``(B, C)``, and the embedding ``(B, E)`` of a model that has one."""
+
+    logits: Tensor
+    embedding: Tensor | None
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -21,7 +31,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def in_precision(site_model: SiteModel, force: bool = False) -> Forward:
-    """The model's logits, float32, computed in the precision of its plan.
+    """The model's output, float32, computed in the precision of its plan.
 
     Parameters and their gradients stay float32: autocast rounds copies of them, so that what is
     clipped, in float64, is what is summed, and the bound of a patient holds as in float32. Cached
@@ -33,12 +43,13 @@ def in_precision(site_model: SiteModel, force: bool = False) -> Forward:
     """
     wanted = site_model.plan.training.precision == "bfloat16" and not site_model.uses_tokens
     if not wanted or not (force or has_bfloat16(site_model.device)):
-        return site_model.logits
+        return site_model.output
 
-    def forward(inputs: Tokens | Tensor) -> Tensor:
+    def forward(inputs: Tokens | Tensor) -> ModelOutput:
         with torch.autocast(site_model.device.type, dtype=torch.bfloat16, cache_enabled=False):
-            logits = site_model.logits(inputs)
-        return logits.float()
+            output = site_model.output(inputs)
+        embedding = getattr(output, "embedding", None)
+        return _InFloat32(output.logits.float(), None if embedding is None else embedding.float())
 
     return forward
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from client.privacy.composition import refuse_unsound, site_trains_in_rounds
+from client.privacy.composition import refuse_unsound, site_moves_in_rounds
 from client.privacy.secure_random import SecureRandom, SeededRandom
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.augmentation.patients import AugmentedPatients
 from client.training.augmentation.views import PlannedViews
+from client.training.data_free import NO_TERMS, DataFreeGradient, SiteTerms, updated_own_control
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import patient_gradients
+from client.training.patient_loss import PatientLoss
 from client.training.patient_sgd import PatientSGD
 from client.training.plain_sgd import PlainSGD
 from client.training.precision import in_precision
+from client.training.site_loss import site_loss
 from client.training.site_model import SiteModel
+from shared_model.adaptation.moments import SiteMoments
 from shared_model.plan import FederationPlan
 
 _log = logging.getLogger(__name__)
@@ -38,11 +43,15 @@ class TrainedRound:
             ``drawn_patients`` (mean per step). Empty in mode ``local``: each would be a release.
         clipping_norm: where adaptive clipping arrived, for the next round at this site; it was
             computed from noised counts only. Otherwise the plan's.
+        own: MR-MTL: where the site's own copy of the shared parameters arrived.
+        own_control: SCAFFOLD: the site's control variate after the round.
     """
 
     delta: dict[str, npt.NDArray[np.float32]]
     metrics: dict[str, float] = field(default_factory=dict)
     clipping_norm: float = math.nan
+    own: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    own_control: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 def train_round(
@@ -53,36 +62,55 @@ def train_round(
     round_number: int,
     run_id: str,
     clipping_norm: float | None = None,
+    moments: Mapping[str, SiteMoments] | None = None,
+    terms: SiteTerms = NO_TERMS,
 ) -> TrainedRound:
     """Take the round's local steps from the shared parameters that ``site_model`` holds.
 
     In mode ``local`` the update is ``(epsilon, delta)``-DP for add-or-remove-one patient as the
     ledger accounts ``release_use(plan, "train")``; the caller reserves it first. In mode ``none``
-    the update is the same, bit for bit, for equal plan, site, round, parameters and examples. Site
-    parameters are at their public values throughout, except in FedBN-like training without privacy.
+    the update is the same, bit for bit, for equal plan, site, round, parameters and examples.
+
+    Site parameters are at their public values throughout, unless the plan moves them in the rounds
+    (:mod:`client.privacy.composition`): the model then holds those to start from, and afterwards
+    those that the hospital keeps. Under ``personalise = "private"`` they and the shared parameters
+    are one vector: one clip, and noise of ``sigma C`` on every number of it, so that site
+    parameters are as noised as if they were released, and may steer the next release.
+    LIMIT: this is right because the noise of mode ``local`` is this site's own. Under secure
+    aggregation a site adds a share of the noise to what it sends, and the site part would need the
+    full ``sigma C`` all the same.
 
     Under adaptive clipping ``clipping_norm`` is where the site's last round of this run arrived;
-    none: the plan's, as in the first round.
+    none: the plan's, as in the first round. ``moments`` are those of the newest release of layer B.
+
+    ``terms`` are what the plan's aggregation keeps at the site (:mod:`client.training.data_free`).
+    Under MR-MTL the steps start from the site's own copy; what leaves is that copy minus the
+    round's global parameters, so that the mean of the sites' models comes out at the server. It is
+    a function of the noised steps of all rounds so far: post-processing.
 
     Raises SMR-E104 (site not in the plan) and SMR-E304 (the plan voids its own guarantee).
     """
     refuse_unsound(plan)
     names = site_model.groups["shared"]
-    if site_trains_in_rounds(plan):
-        trained = (*names, *site_model.groups["site"])
-    else:
+    trained = site_model.trained(plan)
+    if not site_moves_in_rounds(plan):
         # The composition rule: what was fitted to patients without noise must not steer a release.
         site_model.reset_site()
-        trained = names
     site_model.train_only(trained)
     site_model.model.train()
     before = site_model.shared_arrays()
+    pull = DataFreeGradient.of(plan, site_model, trained, terms)
+    if terms.own is not None:
+        site_model.load_shared(terms.own)
     metrics: dict[str, float] = {}
     norm = plan.privacy.clipping_norm if clipping_norm is None else clipping_norm
+    loss = site_loss(plan, site_name, moments)
     if plan.privacy.mode == "none":
-        metrics = _train_plainly(site_model, trained, examples, plan, site_name, round_number)
+        metrics = _train_plainly(
+            site_model, trained, examples, plan, site_name, round_number, loss, pull
+        )
     else:
-        engine = _private_engine(site_model, trained, plan, site_name, norm)
+        engine = private_engine(site_model, trained, plan, site_name, norm, loss, pull)
         for patients in _steps(examples, plan, round_number):
             engine.step(patients)
         engine.close()
@@ -92,9 +120,26 @@ def train_round(
                 "run %s, round %d: %d patient gradients were not finite and counted as zero",
                 run_id, round_number, engine.zeroed_patients,
             )  # fmt: skip
+    if plan.adaptation.personalise == "private":
+        _shrink_residual(site_model, plan)
     after = site_model.shared_arrays()
     delta = {name: after[name] - before[name] for name in names}
-    return TrainedRound(delta, metrics, norm)
+    control = {}
+    if plan.aggregation.control_variates:
+        path = plan.training.local_steps * plan.training.learning_rate
+        control = updated_own_control(delta, terms, path)
+    own = after if plan.aggregation.multi_task_lambda is not None else {}
+    return TrainedRound(delta, metrics, norm, own, control)
+
+
+def _shrink_residual(site_model: SiteModel, plan: FederationPlan) -> None:
+    """The steps of ``(penalty / 2) ||residual||^2``: data-free, so they come after the noise."""
+    if plan.adaptation.site_norm != "residual":
+        return
+    step = plan.training.learning_rate * plan.adaptation.personalise_penalty
+    with torch.no_grad():
+        for parameter in site_model.parameters(site_model.groups["site"]):
+            parameter.mul_(max(0.0, 1 - step) ** plan.training.local_steps)
 
 
 def _steps(
@@ -108,17 +153,20 @@ def _steps(
         )
 
 
-def _private_engine(
+def private_engine(
     site_model: SiteModel,
     trained: Sequence[str],
     plan: FederationPlan,
     site_name: str,
     clipping_norm: float,
+    loss: PatientLoss,
+    pull: DataFreeGradient | None,
 ) -> PatientSGD:
+    """The engine of a private round, for the parameters ``trained`` by name."""
     flat = FlatParameters(site_model.parameters(trained))
     return PatientSGD(
         flat,
-        patient_gradients(site_model, trained, flat),
+        patient_gradients(site_model, trained, flat, loss),
         sampling_rate=plan.training.sampling_rate,
         declared_patients=plan.site(site_name).declared_patients,
         noise_multiplier=plan.privacy.noise_multiplier,
@@ -127,6 +175,7 @@ def _private_engine(
         weight_decay=plan.training.weight_decay,
         random=SecureRandom(),
         adaptive=AdaptiveClip.of(plan.privacy),
+        data_free=pull,
     )
 
 
@@ -137,6 +186,8 @@ def _train_plainly(
     plan: FederationPlan,
     site_name: str,
     round_number: int,
+    loss: PatientLoss,
+    pull: DataFreeGradient | None,
 ) -> dict[str, float]:
     engine = PlainSGD(
         in_precision(site_model),
@@ -146,6 +197,8 @@ def _train_plainly(
         learning_rate=plan.training.learning_rate,
         weight_decay=plan.training.weight_decay,
         random=SeededRandom(plan.seed, site_name, round_number, "patients"),
+        loss=loss,
+        data_free=pull,
     )
     with deterministic(
         site_model.device, SeededRandom(plan.seed, site_name, round_number, "dropout")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,15 +38,15 @@ def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Tokens | Tensor:
 def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> float:
     """Check on at least two public scans that the plan's engine treats patients one by one.
 
-    Verified, with everything that the plan switches on (precision, adaptive clipping, mapped or
-    looped gradients) and without dropout: a scan's gradient is the same alone and in a batch; the
-    engine's gradient of a patient of several scans, or views, is the mean over the scans' own;
-    training changes no buffer; adding one patient moves the clipped sum by at most ``C (1 + 1e-5)``
-    and the count within the norm by 1/2. Returns the largest move of the sum over C.
+    Verified, with everything that the plan switches on (precision, adaptive clipping, gradients in
+    batches or a loop) and without dropout: the engine's gradient of a patient of several scans, or
+    views, is the mean over the scans' own, which is the same scan by scan and in a batch; training
+    changes no buffer; adding one patient moves the clipped sum by at most ``C (1 + 1e-5)`` and the
+    count within the norm by 1/2. Returns the largest move of the sum over C.
 
     Raises SMR-E308 when any of them fails (batch statistics, memory between calls, a broken clip).
     """
-    site_model.train_only(site_model.groups["shared"])
+    site_model.train_only(site_model.trained(site_model.plan))
     site_model.model.train()
     for module in site_model.model.modules():
         if isinstance(module, nn.Dropout):
@@ -54,10 +54,15 @@ def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> flo
     buffers = {name: value.clone() for name, value in site_model.model.named_buffers()}
     labels = torch.arange(len(inputs), device=site_model.device) % len(site_model.plan.task.labels)
     with _nearby_parameters(site_model):
-        alone = _gradients_alone(site_model, inputs, labels)
-        _compare_with_a_batch(site_model, inputs, labels, alone)
-        rows = _compare_with_the_engine(site_model, inputs, labels, alone)
-        worst = _largest_move(site_model, rows)
+        held = inputs if isinstance(inputs, Tokens) else _OneByOne(inputs)
+        everybody = [PatientExamples("all", held, labels)]
+        row = _of_the_engine(site_model, everybody)
+        batch = _in_a_batch(site_model, inputs, labels)
+        _compare(site_model, row[0], batch, "all scans in a batch")
+        rows = [row, torch.linspace(-1, 1, row.shape[1], dtype=row.dtype, device=row.device)[None]]
+        if site_model.uses_tokens:
+            rows.append(_compare_scan_by_scan(site_model, inputs, labels, everybody))
+        worst = _largest_move(site_model, torch.cat(rows))
     for name, value in site_model.model.named_buffers():
         if not torch.equal(value, buffers[name]):
             raise _coupled(f"buffer {name!r} changed in training", "constant buffers")
@@ -83,50 +88,41 @@ def _nearby_parameters(site_model: SiteModel) -> Iterator[None]:
         site_model.load_shared(shared)
 
 
-def _gradients_alone(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) -> Tensor:
-    """``(n, P)`` float64: one ordinary forward and backward per scan, the truth."""
-    forward = in_precision(site_model)
-    parameters = site_model.parameters(site_model.groups["shared"])
-    rows = []
-    for i in range(len(inputs)):
-        loss = cross_entropy(forward(inputs[i : i + 1]), labels[i : i + 1])
-        rows.append(_flat(torch.autograd.grad(loss, parameters, allow_unused=True), parameters))
-    return torch.stack(rows)
-
-
-def _compare_with_a_batch(
-    site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor, alone: Tensor
-) -> None:
-    """One backward for all scans: different weights tell a scan's own gradient from the others'."""
-    parameters = site_model.parameters(site_model.groups["shared"])
-    weights = torch.arange(1.0, 2 * len(inputs), 2, device=labels.device)
-    losses = cross_entropy(in_precision(site_model)(inputs), labels, reduction="none")
-    gradient = torch.autograd.grad((weights * losses).sum(), parameters, allow_unused=True)
-    _same(
-        site_model,
-        _flat(gradient, parameters),
-        weights.double() @ alone,
-        "scans' gradients, alone and in a batch,",
-    )
-
-
-def _compare_with_the_engine(
-    site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor, alone: Tensor
-) -> Tensor:
-    """``(n + 1, P)`` rows of the plan's own engine: a patient of all scans, then one of each."""
-    patients = [PatientExamples("all", inputs, labels)] + [
-        PatientExamples(str(i), inputs[i : i + 1], labels[i : i + 1]) for i in range(len(inputs))
-    ]
-    names = site_model.groups["shared"]
+def _of_the_engine(site_model: SiteModel, patients: Sequence[PatientExamples]) -> Tensor:
+    """``(n, P)`` float64: the patients' gradients as training computes them."""
+    names = site_model.trained(site_model.plan)
     flat = FlatParameters(site_model.parameters(names))
     try:
         engine = patient_gradients(site_model, names, flat)
-        rows = torch.cat([rows.to(torch.float64, copy=True) for rows in engine(patients)])
+        return torch.cat([rows.to(torch.float64, copy=True) for rows in engine(patients)])
     finally:
         flat.close()
+
+
+def _in_a_batch(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) -> Tensor:
+    """``(P,)`` float64: one ordinary backward pass of the mean loss of all scans."""
+    parameters = site_model.parameters(site_model.trained(site_model.plan))
+    loss = cross_entropy(in_precision(site_model)(inputs).logits, labels)
+    return _flat(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
+
+
+def _compare_scan_by_scan(
+    site_model: SiteModel,
+    inputs: Tokens | Tensor,
+    labels: Tensor,
+    everybody: list[PatientExamples],
+) -> Tensor:
+    """``(n, P)`` gradients of the scans alone: what an engine of batches must be held against.
+
+    Volumes are not: their engine takes them one by one, and a pass costs too much to do it twice.
+    """
+    scans = [(inputs[i : i + 1], labels[i : i + 1]) for i in range(len(inputs))]
+    alone = torch.stack([_in_a_batch(site_model, *scan) for scan in scans])
+    singles = [PatientExamples(str(i), *scan) for i, scan in enumerate(scans)]
+    found = _of_the_engine(site_model, everybody + singles)
     expected = torch.cat([alone.mean(0, keepdim=True), alone])
-    _same(site_model, rows, expected, "patients' gradients, by the engine and scan by scan,")
-    return rows
+    _compare(site_model, found, expected, "scan by scan")
+    return alone
 
 
 def _largest_move(site_model: SiteModel, rows: Tensor) -> float:
@@ -162,6 +158,20 @@ def _largest_move(site_model: SiteModel, rows: Tensor) -> float:
     return worst
 
 
+@dataclass(frozen=True)
+class _OneByOne:
+    """Volumes as a hospital reads them: one at a time."""
+
+    volumes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def read(self, index: int) -> Tensor:
+        """``(1, 1, D, H, W)`` of one."""
+        return self.volumes[index : index + 1]
+
+
 class _Rows:
     """Gradients that are known already, by the number that a patient is called."""
 
@@ -182,12 +192,13 @@ def _flat(gradient: tuple[Tensor | None, ...], parameters: tuple[nn.Parameter, .
     )
 
 
-def _same(site_model: SiteModel, found: Tensor, truth: Tensor, what: str) -> None:
+def _compare(site_model: SiteModel, found: Tensor, truth: Tensor, what: str) -> None:
     difference, size = float((found - truth).norm()), float(truth.norm())
     tolerance = _TOLERANCES[site_model.plan.training.precision]
     if not difference <= tolerance * size:
         raise _coupled(
-            f"{what} differ by {difference / max(size, 1e-30):.2g}",
+            f"patients' gradients, by the engine and {what}, differ by "
+            f"{difference / max(size, 1e-30):.2g}",
             f"the same to {tolerance:g}",
         )
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from client.privacy.composition import site_trains_in_rounds
+from client.training.patient_loss import ModelOutput
 from shared_model import registry
 from shared_model.atlas.atlas import Atlas
 from shared_model.errors import SmrfedError
@@ -88,6 +90,14 @@ class SiteModel:
         """Where the parameters are."""
         return next(iter(self._parameters.values())).device
 
+    def trained(self, plan: FederationPlan) -> tuple[str, ...]:
+        """Names of the parameters that a round trains: one vector under one clip and one noise.
+
+        ``plan`` may differ from the model's own in how it trains.
+        """
+        own = self.groups["site"] if site_trains_in_rounds(plan) else ()
+        return (*self.groups["shared"], *own)
+
     @property
     def shared_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the federated parameters by name."""
@@ -103,11 +113,15 @@ class SiteModel:
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name in trained)
 
+    def output(self, inputs: Tokens | Tensor) -> ModelOutput:
+        """What the model says about tokens or volumes ``(B, 1, D, H, W)``."""
+        if isinstance(inputs, Tokens):
+            return cast(registry.TokenModel, self.model).reason(inputs)
+        return cast(ModelOutput, self.model(inputs))
+
     def logits(self, inputs: Tokens | Tensor) -> Tensor:
         """``(B, C)`` from tokens or volumes ``(B, 1, D, H, W)``."""
-        if isinstance(inputs, Tokens):
-            return cast(registry.TokenModel, self.model).reason(inputs).logits
-        return cast(Tensor, self.model(inputs).logits)
+        return self.output(inputs).logits
 
     @torch.no_grad()
     def tokenise(self, volumes: Tensor) -> Tokens:
@@ -121,6 +135,17 @@ class SiteModel:
     def load_site(self, arrays: Arrays) -> None:
         """Set the site parameters, as stored by this hospital; raises SMR-E330."""
         self._load("site", arrays)
+
+    def load_own(self, arrays: Arrays) -> None:
+        """Set what this hospital keeps for itself: site parameters, and its own shared ones if any.
+
+        Under MR-MTL ``arrays`` holds the hospital's copy of every shared parameter as well; without
+        it the shared parameters stay as they are. Raises SMR-E330.
+        """
+        shared = {name: value for name, value in arrays.items() if name in self.groups["shared"]}
+        self._load("site", {name: v for name, v in arrays.items() if name not in shared})
+        if shared:
+            self._load("shared", shared)
 
     def reset_site(self) -> None:
         """Set the site parameters to their public initial values (residuals: zero)."""

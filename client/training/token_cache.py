@@ -17,6 +17,9 @@ from shared_model.errors import SmrfedError
 from shared_model.protocol.arrays import decode_arrays, encode_arrays
 from shared_model.smrnet.tokens import Tokens
 
+# Parameters and constants that only see tokens (see shared_model.registry.TokenModel).
+_ABOVE = "reasoner."
+
 
 class TokenCache:
     """Content-addressed tokens: the same encoder, atlas, device kind and volume give the same file.
@@ -71,13 +74,21 @@ class TokenCache:
 
 
 def _encoder_digest(site_model: SiteModel) -> bytes:
-    """Digest over everything below the tokens: frozen parameters, atlas constants, device kind."""
-    digest = hashlib.sha256(f"tokens-v3 {site_model.device.type} {torch.__version__}".encode())
+    """Digest over everything below the tokens: encoder, atlas constants, device kind.
+
+    What lies above, such as another read-out or another mode of layer A there, shares the tokens;
+    a residual at zero is no part of what the encoder computes.
+    """
+    digest = hashlib.sha256(f"tokens-v4 {site_model.device.type} {torch.__version__}".encode())
     frozen = zip(
         site_model.groups["frozen"], site_model.parameters(site_model.groups["frozen"]), strict=True
     )
-    for name, value in (*frozen, *site_model.model.named_buffers()):
+    everything = (*frozen, *site_model.model.named_buffers())
+    for name, value in sorted(everything, key=lambda item: item[0]):
         array = value.detach().cpu().numpy()
+        zero_residual = name.endswith((".site_scale", ".site_shift")) and not array.any()
+        if name.startswith(_ABOVE) or zero_residual:
+            continue
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.digest()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from server.aggregation.finite import require_finite
 from shared_model.errors import SmrfedError
 from shared_model.protocol.arrays import Arrays
 
@@ -100,6 +101,15 @@ class FixedPointSum:
         """The exact integer sums, in units of ``2**-32``."""
         return self._sums
 
+    def mean(self) -> dict[str, npt.NDArray[np.float64]]:
+        """``sum / weight``, float64: as :meth:`step` computes it; 8 more bytes per parameter."""
+        if self._weight == 0:
+            raise ZeroDivisionError("no update was added to the sum")
+        return {
+            name: total.astype(np.float64) / self._weight * 2.0**-FRACTION_BITS
+            for name, total in self._sums.items()
+        }
+
     def step(self, parameters: Arrays, learning_rate: float) -> dict[str, npt.NDArray[np.float32]]:
         """The next global parameters: ``float32(theta + learning_rate * sum / weight)``.
 
@@ -120,16 +130,7 @@ class FixedPointSum:
                     flat_new[part] = (theta.astype(np.float64) + learning_rate * mean).astype(
                         np.float32
                     )
-                bad = theta.size - np.count_nonzero(np.isfinite(flat_new[part]))
-                if bad:
-                    raise SmrfedError(
-                        "SMR-E521",
-                        f"the new global parameter {name!r} is not finite",
-                        expected="finite float32 values",
-                        found=f"{bad} values that are not",
-                        remedy="lower training.server_learning_rate or training.learning_rate in a "
-                        "new plan; the checkpoint before this round is intact",
-                    )
+                require_finite(name, flat_new[part])
             out[name] = new
         return out
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from server.aggregation.fixed_point import require_shapes
+from server.rounds.checks import expected_arrays
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import Arrays, decode_arrays
+from shared_model.protocol.arrays import Arrays
 from shared_model.releases.statistics import (
     CONFUSION,
     SCORES,
@@ -75,11 +75,10 @@ def pooled(sites: Sequence[NoisedCounts]) -> NoisedCounts:
 def check_statistics(body: bytes, kind: Statistics, site: str, plan: FederationPlan) -> Arrays:
     """The arrays of a release: exactly the plan's, finite, within the public bound on their norm.
 
-    Raises SMR-E115 (cannot be decoded, or not float32), SMR-E515 (names), SMR-E516 (shapes) and
-    SMR-E571 (not finite, or more patients than the site can have).
+    Raises SMR-E115 (cannot be decoded, or not float32), SMR-E515 (names), SMR-E516 (shapes, or more
+    bytes than they take) and SMR-E571 (not finite, or more patients than the site can have).
     """
-    arrays = decode_arrays(body)
-    require_shapes(arrays, shapes(plan, kind))
+    arrays = expected_arrays(body, shapes(plan, kind))
     squares = sum(float(np.square(value, dtype=np.float64).sum()) for value in arrays.values())
     bound = norm_bound(plan, site, kind)
     if not math.sqrt(squares) <= bound:

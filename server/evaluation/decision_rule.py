@@ -76,7 +76,7 @@ def prior_free_offsets(matrix: Floats, noise_sd: float) -> Offsets:
 def aggregated_offsets(releases: Mapping[str, Arrays], plan: FederationPlan) -> Offsets:
     """Offsets from the calibration arrays of every site that released any, by site name."""
     c = classes(plan)
-    scale = weight(PROBABILITIES, c)
+    scale = weight(PROBABILITIES, c, unseen_sites=plan.calibration.unseen_sites)
     total = np.zeros((c, c))
     for _, named in sorted(releases.items()):
         total += named[PROBABILITIES].astype(np.float64) / scale

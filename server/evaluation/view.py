@@ -66,6 +66,8 @@ def as_facts(record: ReleaseRecord, plan: FederationPlan) -> dict[str, Any]:
     }
     if record.asked.kind == "calibrate":
         return facts | {"offsets": dict(zip(plan.task.labels, record.offsets or (), strict=False))}
+    if record.asked.kind == "moments":
+        return facts
     return facts | {"figures": asdict(summarise(record, plan))}
 
 

@@ -113,18 +113,7 @@ def check_update(
     bytes than they take), SMR-E517 (NaN or infinity), SMR-E510 (range of the exact sum), SMR-E518
     (norm).
     """
-    limit = largest_body(shapes)
-    if len(body) > limit:
-        # Before anything is decoded: memory is bounded by the plan, not by the sender.
-        raise SmrfedError(
-            "SMR-E516",
-            "the update is larger than its parameters can be",
-            expected=f"at most {limit} bytes",
-            found=f"{len(body)} bytes",
-            remedy="check that site and coordinator run the same smrfed version",
-        )
-    update = decode_arrays(body)
-    require_shapes(update, shapes)
+    update = expected_arrays(body, shapes)
     squares = 0.0
     for name, values in update.items():
         for piece in chunks(values):
@@ -144,9 +133,28 @@ def check_update(
     if norm_bound is not None and norm > norm_bound:
         raise SmrfedError(
             "SMR-E518",
-            "the update is longer than the coordinator's bound",
+            "the update is longer than the plan's bound",
             expected=f"L2 norm up to {norm_bound:g}",
             found=f"{norm:g}",
             remedy="look at the site's training; raise the bound only if all sites exceed it",
         )
     return update
+
+
+def expected_arrays(body: bytes, shapes: Shapes) -> dict[str, npt.NDArray[np.float32]]:
+    """Exactly these names and shapes, float32; raises SMR-E115, SMR-E515 and SMR-E516.
+
+    Memory is bounded by the plan, not by the sender: a body that is too large is not decoded.
+    """
+    limit = largest_body(shapes)
+    if len(body) > limit:
+        raise SmrfedError(
+            "SMR-E516",
+            "a reply is larger than its arrays can be",
+            expected=f"at most {limit} bytes",
+            found=f"{len(body)} bytes",
+            remedy="check that site and coordinator run the same smrfed version",
+        )
+    arrays = decode_arrays(body)
+    require_shapes(arrays, shapes)
+    return arrays

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from server.aggregation.ema import updated_average
-from server.aggregation.fixed_point import FixedPointSum, Shapes
+from server.aggregation.fixed_point import Shapes
+from server.aggregation.next_state import RoundUpdates, asked_body, next_state
 from server.checkpoints.run_directory import RunDirectory
-from server.checkpoints.state import AVERAGE, RunState
+from server.checkpoints.state import RunState
 from server.evaluation.records import ReleaseRecord
 from server.receipts.book import ReceiptBook
 from server.receipts.last_received import last_received
@@ -30,10 +30,11 @@ from server.rounds.records import RoundRecord
 from server.rounds.releases import ReleaseRounds
 from server.rounds.settings import DriverSettings
 from server.rounds.transport import Transport
+from shared_model.adaptation.wire import with_moments
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.acknowledgement import Received, countersign
-from shared_model.protocol.arrays import Arrays, body_digest, decode_arrays, encode_arrays
+from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply
 from shared_model.protocol.sealed import Sealed, seal
 from shared_model.releases.statistics import Statistics
@@ -130,9 +131,10 @@ class RoundDriver:
             self._releases.require_usable(start)
             del start
             while not self._releases.over(state):
-                record, updated = self._train_round(state, shapes)
+                record, updates = self._train_round(state, shapes)
+                updated, memory = next_state(self._plan, state, updates)
+                del updates
                 history = (*state.history, record)
-                memory = self._memory(state, updated)
                 state = RunState(record.round, encode_arrays(updated), history, memory)
                 del updated
                 self._run_dir.save(state)
@@ -143,38 +145,23 @@ class RoundDriver:
             releases = self._releases.all()
             return RunResult(self._run_dir.run_id, body, state.history, finalised, releases)
 
-    def _memory(self, state: RunState, updated: Arrays) -> dict[str, bytes]:
-        """What the server remembers beside the parameters that the next round starts from."""
-        decay = self._plan.training.ema_decay
-        if not decay:
-            return {}
-        average = decode_arrays(self._release_body(state))
-        return {AVERAGE: encode_arrays(updated_average(average, updated, decay, state.round + 1))}
-
-    def _release_body(self, state: RunState) -> bytes:
-        """The parameters that are evaluated, calibrated and finalised."""
-        return state.release_body
-
-    def _train_round(
-        self, state: RunState, shapes: Shapes
-    ) -> tuple[RoundRecord, dict[str, npt.NDArray[np.float32]]]:
+    def _train_round(self, state: RunState, shapes: Shapes) -> tuple[RoundRecord, RoundUpdates]:
         number = state.round + 1
-        weights = self._plan.weights
-        total = FixedPointSum(shapes, sum(weights.values()))
+        updates = RoundUpdates(self._plan, shapes)
+        bound = self._plan.aggregation.norm_bound
 
         def accept(header: RoundReply, body: bytes) -> dict[str, float]:
             metrics = check_metrics(header, self._plan.privacy.mode)
-            total.add(check_update(body, shapes, self._settings.norm_bound), weights[header.site])
+            updates.add(header.site, check_update(body, shapes, bound))
             return metrics
 
         absent = state.history[-1].absent if state.history else ()
         history = self._releases.history(state)
-        asked = self._questions("train", number, state.body, tuple(weights), history)
+        sites = tuple(self._plan.weights)
+        asked = self._questions("train", number, asked_body(state), sites, history)
         record = self._ask("train", number, asked, accept, absent)
         self._require_quorum(record)
-        record = record.model_copy(update={"weight": total.weight})
-        rate = self._plan.training.server_learning_rate
-        return record, total.step(decode_arrays(state.body), rate)
+        return record.model_copy(update={"weight": updates.weight}), updates
 
     def _look(
         self,
@@ -273,7 +260,13 @@ class RoundDriver:
         sites: tuple[str, ...],
         history: tuple[RoundRecord, ...],
     ) -> dict[str, Question]:
-        """One signed instruction per site, which acknowledges the site's last reply in history."""
+        """One signed instruction per site, which acknowledges the site's last reply in history.
+
+        Beside the shared parameters it carries the newest released moments of all sites, if any.
+        """
+        carried = self._releases.carried(kind, number)
+        if carried is not None:
+            body = encode_arrays(with_moments(decode_arrays(body), carried))
         digest = body_digest(body)
         questions = {}
         for site in sites:

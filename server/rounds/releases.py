@@ -1,8 +1,10 @@
-"""Evaluations and the calibration of a run: asked once, kept on disk before anything follows."""
+"""What a run asks beside training: asked once, kept on disk before anything follows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+import numpy as np
 
 from server.checkpoints.run_directory import RunDirectory
 from server.checkpoints.state import RunState
@@ -13,17 +15,24 @@ from server.evaluation.records import ReleaseRecord, ReleaseStore
 from server.rounds.checks import check_metrics
 from server.rounds.exchange import Accept
 from server.rounds.records import RoundRecord
+from shared_model.adaptation.wire import Carried
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, body_digest
-from shared_model.protocol.messages import RoundReply
-from shared_model.releases.schedule import evaluation_due
-from shared_model.releases.statistics import Statistics
+from shared_model.protocol.messages import Kind, RoundReply
+from shared_model.releases.schedule import evaluation_due, moments_due
+from shared_model.releases.statistics import Statistics, shapes
 
 #: Asks all sites: kind, number, body, what takes a reply, and the history behind the question.
 Ask = Callable[[Statistics, int, bytes, Accept, tuple[RoundRecord, ...]], RoundRecord]
 
+#: Kinds of release that follow a round, in the order in which they are asked.
+_BETWEEN: tuple[Statistics, ...] = ("moments", "evaluate")
+
 #: Told that a release is on disk: kind and number.
 Saved = Callable[[Statistics, int], None]
+
+
+_DUE = {"moments": moments_due, "evaluate": evaluation_due}
 
 
 class ReleaseRounds:
@@ -47,25 +56,44 @@ class ReleaseRounds:
 
     def history(self, state: RunState) -> tuple[RoundRecord, ...]:
         """All exchanges up to a state of the rounds, in the order in which they took place."""
-        between = [record.asked for record in self._evaluations(state)]
-        return tuple(sorted((*state.history, *between), key=lambda r: (r.round, r.kind != "train")))
+        between = [record.asked for kind in _BETWEEN for record in self._made(kind, state)]
+        place = ("train", *_BETWEEN)
+        return tuple(
+            sorted((*state.history, *between), key=lambda r: (r.round, place.index(r.kind)))
+        )
+
+    def carried(self, kind: Kind, number: int) -> Carried | None:
+        """The newest moments when a question is asked: they travel with the shared parameters."""
+        last = number - 1 if kind in ("train", "moments") else number
+        made = [r for r in self._store.all() if r.asked.kind == "moments" and r.asked.round <= last]
+        if not made:
+            return None
+        return Carried(made[-1].asked.round, _arrays(made[-1], self._plan))
 
     def over(self, state: RunState) -> bool:
-        """Whether the rounds end here; asks for the evaluation that is due after this round."""
+        """Whether the rounds end here; asks for what is due after this round."""
         if state.round >= self._plan.training.rounds:
             return True
+        if moments_due(self._plan, state.round):
+            # Those of the parameters that the next round starts from.
+            self._release("moments", state.round, state, state.body, self.history(state))
         if evaluation_due(self._plan, state.round):
             self._release("evaluate", state.round, state, state.release_body, self.history(state))
-        return ends_early(self._evaluations(state), self._plan)
+        return ends_early(self._made("evaluate", state), self._plan)
 
     def close(self, state: RunState) -> tuple[bytes, tuple[RoundRecord, ...]]:
-        """Calibrate, and look at the result a last time: the released model, and all exchanges."""
+        """Moments of the result, calibration, a last look: the released model, all exchanges."""
         body, history = state.release_body, self.history(state)
         last = self._plan.training.rounds
-        if self._plan.calibration.rule == "prior_free":
+        if moments_due(self._plan, last):
+            record = self._release("moments", last, state, body, history)
+            history = (*history, record.asked)
+        if self._plan.calibration.releases:
             record = self._release("calibrate", last, state, body, history)
             body, history = _calibrated(record, body, self._plan), (*history, record.asked)
-        known = {record.body_sha256 for record in self._evaluations(state)}
+        known = {record.body_sha256 for record in self._made("evaluate", state)}
+        if self._plan.adaptation.site_moments == "shift":
+            known = set()  # the last moments have moved the sites' residuals since
         if evaluation_due(self._plan, last) and body_digest(body) not in known:
             record = self._release("evaluate", last, state, body, history)
             history = (*history, record.asked)
@@ -75,11 +103,11 @@ class ReleaseRounds:
         """Every release of the run so far."""
         return self._store.all()
 
-    def _evaluations(self, state: RunState) -> list[ReleaseRecord]:
-        """Evaluations between the rounds, up to a state; the last one is part of the end."""
-        last = self._plan.training.rounds
-        numbers = [n for n in range(1, min(state.round + 1, last)) if evaluation_due(self._plan, n)]
-        found = [self._store.find("evaluate", number) for number in numbers]
+    def _made(self, kind: Statistics, state: RunState) -> list[ReleaseRecord]:
+        """Releases of a kind between the rounds, up to a state; the last one belongs to the end."""
+        last, due = self._plan.training.rounds, _DUE[kind]
+        numbers = [n for n in range(1, min(state.round + 1, last)) if due(self._plan, n)]
+        found = [self._store.find(kind, number) for number in numbers]
         return [record for record in found if record is not None]
 
     def _release(
@@ -109,11 +137,25 @@ class ReleaseRounds:
                 site: {name: tuple(value.reshape(-1).tolist()) for name, value in named.items()}
                 for site, named in sorted(arrays.items())
             },
-            offsets=aggregated_offsets(arrays, self._plan).values if kind == "calibrate" else None,
+            offsets=self._offsets(arrays) if kind == "calibrate" else None,
         )
         self._store.save(record)
         self._saved(kind, number)
         return record
+
+    def _offsets(self, arrays: dict[str, Arrays]) -> tuple[float, ...] | None:
+        if self._plan.calibration.rule != "prior_free":
+            return None
+        return aggregated_offsets(arrays, self._plan).values
+
+
+def _arrays(record: ReleaseRecord, plan: FederationPlan) -> dict[str, Arrays]:
+    """A release as the sites gave it: site -> arrays in their shapes."""
+    expected = shapes(plan, "moments")
+    return {
+        site: {n: np.asarray(v, np.float32).reshape(expected[n]) for n, v in named.items()}
+        for site, named in record.arrays.items()
+    }
 
 
 def released_body(run_dir: RunDirectory) -> bytes:

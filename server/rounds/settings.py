@@ -1,4 +1,4 @@
-"""How patiently the round driver talks to sites: times, retries, and an optional norm bound."""
+"""How patiently the round driver talks to sites: times and retries."""
 
 from __future__ import annotations
 
@@ -57,9 +57,6 @@ class DriverSettings(BaseModel):
         ge=0,
         description="seconds before the next attempt: an outage at the coordinator fails all sites "
         "at once, long before the deadline",
-    )
-    norm_bound: float | None = Field(
-        default=None, gt=0, description="largest L2 norm of a site's whole update; none: unbounded"
     )
 
     @classmethod

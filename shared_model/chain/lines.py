@@ -12,7 +12,13 @@ from typing import BinaryIO, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared_model.chain.links import GENESIS, chain_digest, read_anchor, write_anchor
+from shared_model.chain.links import (
+    GENESIS,
+    chain_digest,
+    owner_only,
+    read_anchor,
+    write_anchor,
+)
 
 
 class Link(BaseModel):
@@ -55,7 +61,7 @@ class ChainedLines(Generic[_L]):
 
         Raises the error of ``altered`` when the lines before it do not hold.
         """
-        with self._path.open("a+b") as file:
+        with open(self._path, "a+b", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             content_before = _complete_content(file)
             known = self._verify(content_before)

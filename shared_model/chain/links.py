@@ -18,6 +18,11 @@ def chain_digest(previous: str, content: Mapping[str, object]) -> str:
     return hashlib.sha256(f"{previous}\n{text}".encode()).hexdigest()
 
 
+def owner_only(path: str | Path, flags: int) -> int:
+    """An opener that makes files for the owner alone (mode 0600), whatever the umask says."""
+    return os.open(path, flags, 0o600)
+
+
 def write_anchor(path: Path, number: int, digest: str) -> None:
     """Store number and digest of the newest link, atomically and durably.
 
@@ -26,7 +31,7 @@ def write_anchor(path: Path, number: int, digest: str) -> None:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with temporary.open("w", encoding="ascii") as file:
+        with open(temporary, "w", encoding="ascii", opener=owner_only) as file:
             file.write(f"{number} {digest}\n")
             file.flush()
             os.fsync(file.fileno())

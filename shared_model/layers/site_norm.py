@@ -86,6 +86,26 @@ class SiteAdaptiveAffine(SiteAffine):
         return x * scale + shift
 
 
+class SiteShift(nn.Module):
+    """The site's own offset of an embedding: ``z + b_k``; a residual and nothing else.
+
+    Input and output ``(..., E)``. In mode ``residual`` ``site_shift`` (b_k) starts at zero and
+    never leaves the site; in the other modes the layer has no parameter and does nothing. What a
+    scanner adds to all its scans comes out exactly as far as it is known (layer B, science.md 3.3).
+    """
+
+    site_shift: nn.Parameter | None
+
+    def __init__(self, features: int, mode: SiteNorm) -> None:
+        super().__init__()
+        own = nn.Parameter(torch.zeros(features)) if mode == "residual" else None
+        self.register_parameter("site_shift", own)
+
+    def part(self, start: int, stop: int) -> Tensor:
+        """``(stop - start,)`` of the offset, ``(B, stop - start)`` where scans have their own."""
+        return torch.zeros(()) if self.site_shift is None else self.site_shift[..., start:stop]
+
+
 def site_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:
     """Name patterns of the ``site`` group for a mode, below one name prefix such as ``reasoner.*``.
 
@@ -111,13 +131,16 @@ def zero_site_residual(model: nn.Module) -> None:
             for parameter in (module.site_scale, module.site_shift):
                 if parameter is not None:
                     parameter.zero_()
+        elif isinstance(module, SiteShift) and module.site_shift is not None:
+            module.site_shift.zero_()
 
 
 @torch.no_grad()
 def fold_site_residual(model: nn.Module) -> None:
     """Add every residual to the affine that all sites know and set it to zero.
 
-    The function stays the same. For public training only: a residual that has seen patients must
+    The function stays the same, but for a :class:`SiteShift`, which has nothing to be added to: it
+    must be zero already. For public training only: a residual that has seen patients must
     never enter what is shared.
     """
     for module in model.modules():

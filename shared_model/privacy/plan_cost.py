@@ -8,11 +8,12 @@ from typing import Literal
 
 from shared_model.plan import FederationPlan
 from shared_model.privacy.accounting import MechanismUse, calibrated, epsilon
+from shared_model.releases.schedule import moments_count
 
-Purpose = Literal["train", "calibrate", "evaluate"]
+Purpose = Literal["train", "moments", "calibrate", "evaluate"]
 
 #: The releases that look at training patients, and those that look at test patients.
-TOUCHES_TRAINING: tuple[Purpose, ...] = ("train", "calibrate")
+TOUCHES_TRAINING: tuple[Purpose, ...] = ("train", "moments", "calibrate")
 TOUCHES_TEST: tuple[Purpose, ...] = ("evaluate",)
 
 
@@ -33,7 +34,7 @@ class PlannedRelease:
 
 
 def release_use(plan: FederationPlan, purpose: Purpose) -> MechanismUse:
-    """The mechanism of one release: one round of training, one evaluation, the one calibration.
+    """The mechanism of one release: a round of training, an evaluation, the calibration, moments.
 
     Adaptive clipping is inside the noise multiplier (Andrew et al. 2021, theorem 1: the noised sum
     and the noised count are one Gaussian mechanism), so it costs nothing beside.
@@ -43,6 +44,9 @@ def release_use(plan: FederationPlan, purpose: Purpose) -> MechanismUse:
             plan.privacy.noise_multiplier, plan.training.sampling_rate, plan.training.local_steps
         )
     # Every patient of the side takes part: no sampling.
+    if purpose == "moments":
+        # A patient is in one class: the sums by class are one use, not one per class.
+        return MechanismUse(plan.adaptation.moments_noise_multiplier, 1.0, 1)
     if purpose == "calibrate":
         return MechanismUse(plan.calibration.noise_multiplier, 1.0, 1)
     return MechanismUse(plan.evaluation.release_noise_multiplier, 1.0, 1)
@@ -53,7 +57,8 @@ def planned_releases(plan: FederationPlan) -> tuple[PlannedRelease, ...]:
     rounds, every = plan.training.rounds, plan.evaluation.release_every
     counts: dict[Purpose, int] = {
         "train": rounds,
-        "calibrate": int(plan.calibration.rule == "prior_free"),
+        "moments": moments_count(plan),
+        "calibrate": int(plan.calibration.releases),
         "evaluate": math.ceil(rounds / every) if every else 0,
     }
     return tuple(
@@ -66,7 +71,7 @@ def planned_releases(plan: FederationPlan) -> tuple[PlannedRelease, ...]:
 def plan_epsilon(plan: FederationPlan, *, spare_rounds: int = 0) -> float:
     """Epsilon of the whole plan for the worst patient, at the plan's delta; ``inf`` in mode none.
 
-    A patient is on one side of the split: training and calibration compose over training patients,
+    A patient is on one side: training, moments and calibration compose over training patients,
     evaluation over test patients, so the plan costs the larger of the two, not their sum. With
     ``spare_rounds``, as many rounds of training more: room for attempts that a crash loses.
     """

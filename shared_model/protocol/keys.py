@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,15 +25,29 @@ def create_signing_key(path: Path) -> Ed25519PrivateKey:
     key = Ed25519PrivateKey.generate()
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # Half a key would be taken for a lost one at every later start.
+        path.unlink(missing_ok=True)
+        raise
     public_path(path).write_bytes(public_pem(key.public_key()))
     return key
 
 
 def load_or_create_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The key at ``path``, made on first use."""
-    return load_signing_key(path) if path.exists() else create_signing_key(path)
+    """The key at ``path``, made on first use; its public half is put right where it is missing."""
+    if not path.exists():
+        return create_signing_key(path)
+    key = load_signing_key(path)
+    public, pem = public_path(path), public_pem(key.public_key())
+    with suppress(OSError):  # a key from a read-only mount may well come alone
+        if not public.exists() or public.read_bytes() != pem:
+            public.write_bytes(pem)
+    return key
 
 
 def load_signing_key(path: Path) -> Ed25519PrivateKey:

@@ -15,8 +15,8 @@ from shared_model.protocol.sealed import Sealed
 
 PROTOCOL_VERSION: Literal[1] = 1
 
-#: ``train``: a round; ``evaluate``, ``calibrate``: sums over patients; ``finalise``: the end.
-Kind = Literal["train", "evaluate", "calibrate", "finalise"]
+#: ``train``: a round; ``moments``, ``calibrate``, ``evaluate``: sums over patients; ``finalise``.
+Kind = Literal["train", "evaluate", "calibrate", "moments", "finalise"]
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -43,10 +43,12 @@ class _Header(BaseModel):
 class RoundInstruction(_Header):
     """What the coordinator asks of one site: train from these shared parameters, or look at them.
 
-    ``train``: body = the shared parameters of the round. ``evaluate``, ``calibrate``: body = the
-    shared parameters to look at, with test or training patients; only when the plan announces it
-    (:mod:`shared_model.releases.schedule`). ``finalise``: body = the last released shared
-    parameters; the site stores them, personalises locally, and replies with an empty body.
+    ``train``: body = the shared parameters of the round. ``evaluate``, ``calibrate``, ``moments``:
+    body = the shared parameters to look at, with test or training patients; only when the plan
+    announces it (:mod:`shared_model.releases.schedule`). ``finalise``: body = the last released
+    shared parameters; the site stores them, personalises locally, and replies with an empty body.
+    Once moments were released, every body holds those of all sites as well
+    (:mod:`shared_model.adaptation.wire`).
     The header holds no time stamp: a re-pushed instruction is the same bytes.
     """
 
@@ -59,8 +61,8 @@ class RoundReply(_Header):
     """What a site sends back: the update of the shared parameters; nothing else in mode ``local``.
 
     ``train``: body = delta (site minus global) of every shared parameter. ``evaluate``,
-    ``calibrate``: body = the sums of :mod:`shared_model.releases.statistics`, noised in every mode
-    but ``none``. ``finalise``: empty body.
+    ``calibrate``, ``moments``: body = the sums of :mod:`shared_model.releases.statistics`, noised
+    in every mode but ``none``. ``finalise``: empty body.
     """
 
     instruction_sha256: Sha256 = Field(description="digest of the instruction that this answers")

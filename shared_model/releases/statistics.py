@@ -1,4 +1,4 @@
-"""The bounded vector of one patient behind every evaluation and calibration; numpy only.
+"""The bounded vector of one patient behind every release beside updates; numpy only.
 
 Each array is a sum over patients. One patient's arrays together have L2 norm at most one, whatever
 the model says, so a Gaussian of standard deviation ``z`` on every number is the Gaussian mechanism
@@ -13,21 +13,28 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from shared_model.adaptation import moments
+from shared_model.adaptation.dimensions import moments_dimensions
+from shared_model.adaptation.scores import scores as patient_scores
 from shared_model.plan import FederationPlan
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Statistics = Literal["evaluate", "calibrate"]
+Statistics = Literal["evaluate", "calibrate", "moments"]
 
 CONFUSION = "confusion"
 SCORES = "scores"
 PROBABILITIES = "probabilities"
+SCORE_SUMS = "score_sums"
+SCORE_PRODUCTS = "score_products"
 
 #: Kept below one so that rounding, of whatever order of sums, cannot reach it.
 SENSITIVITY_MARGIN = 1e-6
 # A third of a patient's squared norm goes to the confusion matrix, the rest to the C histograms of
 # scores: an AUC needs many more of their numbers than a sensitivity of the matrix.
 _SQUARED_SHARE = {CONFUSION: 1 / 3, SCORES: 2 / 3}
+# Where the calibration also serves unseen sites: class means of scores need most.
+_SQUARED_SHARE_UNSEEN = {PROBABILITIES: 0.2, SCORE_SUMS: 0.5, SCORE_PRODUCTS: 0.3}
 # Log odds, relative to equal chances, of the nodes between impossible and certain: finer around
 # "no idea", where the scores of models trained under noise lie. Few, because each carries noise.
 _NODE_LOG_ODDS = (-1.0, 0.0, 1.0)
@@ -44,11 +51,19 @@ def shapes(plan: FederationPlan, kind: Statistics) -> dict[str, tuple[int, ...]]
     ``evaluate``: ``confusion (C, C)``, rows the true class, columns the most probable one; and
     ``scores (C, 2, B)``: class that the score is for, whether it is the true one (1) or not (0),
     node of :func:`nodes`.
-    ``calibrate``: ``probabilities (C, C)``, summed predictions by true class.
+    ``calibrate``: ``probabilities (C, C)``, summed predictions by true class; for unseen sites also
+    ``score_sums (C, C)``, summed scores (:mod:`shared_model.adaptation.scores`) by true class, and
+    ``score_products (C (C + 1) / 2,)``, the upper triangle of the summed ``z z'``.
+    ``moments``: those of :func:`shared_model.adaptation.moments.shapes`.
     """
     c = classes(plan)
+    if kind == "moments":
+        return moments.shapes(c, moments_dimensions(plan))
     if kind == "calibrate":
-        return {PROBABILITIES: (c, c)}
+        found: dict[str, tuple[int, ...]] = {PROBABILITIES: (c, c)}
+        if plan.calibration.unseen_sites:
+            found |= {SCORE_SUMS: (c, c), SCORE_PRODUCTS: (c * (c + 1) // 2,)}
+        return found
     return {CONFUSION: (c, c), SCORES: (c, 2, len(nodes(c)))}
 
 
@@ -58,20 +73,33 @@ def nodes(classes: int) -> Floats:
     return np.array([0.0, *inner, 1.0])
 
 
-def weight(array: str, classes: int) -> float:
-    """What one patient adds to ``array`` where the plain count would rise by one."""
+def weight(array: str, classes: int, *, unseen_sites: bool = False) -> float:
+    """What one patient adds to ``array`` where the plain count would rise by one.
+
+    ``unseen_sites``: whether the calibration has three arrays, not one. A sum of scores rises by
+    one where a patient has a score of ``scores_radius``, their products where it is its square.
+    """
     parts = classes if array == SCORES else 1
-    return (1 - SENSITIVITY_MARGIN) * math.sqrt(_SQUARED_SHARE.get(array, 1.0) / parts)
+    shares = _SQUARED_SHARE_UNSEEN if unseen_sites else _SQUARED_SHARE
+    return (1 - SENSITIVITY_MARGIN) * math.sqrt(shares.get(array, 1.0) / parts)
 
 
-def patient_vectors(kind: Statistics, y: Ints, p: Floats, plan: FederationPlan) -> Floats:
+def patient_vectors(
+    kind: Statistics, y: Ints, p: Floats, plan: FederationPlan, deviation: Floats | None = None
+) -> Floats:
     """``(N, V)``: the arrays of each patient, flat, in the order of :func:`shapes`.
+
+    For ``evaluate`` and ``calibrate``; moments have
+    :func:`shared_model.adaptation.moments.patient_vectors`.
 
     Args:
         y: ``(N,)`` true classes in 0..C-1.
         p: ``(N, C)`` mean class probabilities of each patient. A row that is not a finite
             distribution gives a row of zeros: a model that diverges on one patient must neither
             break the bound nor show.
+        plan: fixes the arrays.
+        deviation: ``(N,)`` see :func:`shared_model.adaptation.scores.scores`; for a calibration
+            that serves unseen sites. None: zeros.
 
     Every row depends on its own patient alone and has L2 norm below one.
     """
@@ -84,8 +112,11 @@ def patient_vectors(kind: Statistics, y: Ints, p: Floats, plan: FederationPlan) 
     rows = np.arange(len(y))
     if kind == "calibrate":
         summed = np.zeros((len(y), c, c))
-        summed[rows, y] = weight(PROBABILITIES, c) * safe
+        unseen = plan.calibration.unseen_sites
+        summed[rows, y] = weight(PROBABILITIES, c, unseen_sites=unseen) * safe
         parts: list[Floats] = [summed]
+        if unseen:
+            parts += _score_moments(y, safe, deviation, plan)
     else:
         confusion = np.zeros((len(y), c, c))
         confusion[rows, y, safe.argmax(1)] = weight(CONFUSION, c)
@@ -116,6 +147,8 @@ def noise_multiplier(plan: FederationPlan, kind: Statistics) -> float:
     """Standard deviation of the noise on every number of one release of a site."""
     if kind == "calibrate":
         return plan.calibration.noise_multiplier
+    if kind == "moments":
+        return plan.adaptation.moments_noise_multiplier
     return plan.evaluation.release_noise_multiplier
 
 
@@ -132,6 +165,30 @@ def norm_bound(plan: FederationPlan, site: str, kind: Statistics) -> float:
         patients *= max(1.0, fraction / (1 - fraction))
     numbers = sum(math.prod(shape) for shape in shapes(plan, kind).values())
     return patients + noise_multiplier(plan, kind) * (math.sqrt(numbers) + 8.0)
+
+
+def products(z: Floats) -> Floats:
+    """``(N, D (D + 1) / 2)``: the upper triangle of each row's ``z z'``, with its Frobenius norm.
+
+    What stands off the diagonal occurs twice in ``z z'``: it is multiplied by the root of two.
+    """
+    row, column = np.triu_indices(z.shape[1])
+    twice = np.where(row == column, 1.0, math.sqrt(2.0))
+    out: Floats = z[:, row] * z[:, column] * twice
+    return out
+
+
+def _score_moments(
+    y: Ints, p: Floats, deviation: Floats | None, plan: FederationPlan
+) -> list[Floats]:
+    c, radius = classes(plan), plan.calibration.scores_radius
+    sizes = np.zeros(len(y))
+    if deviation is not None:
+        sizes = np.clip(np.nan_to_num(deviation, posinf=0.0, neginf=0.0), -50.0, 50.0)
+    z = patient_scores(p, sizes, radius) / radius  # of norm at most one, and so are its products
+    sums = np.zeros((len(y), c, z.shape[1]))
+    sums[np.arange(len(y)), y] = weight(SCORE_SUMS, c, unseen_sites=True) * z
+    return [sums, weight(SCORE_PRODUCTS, c, unseen_sites=True) * products(z)]
 
 
 def _shared_between_nodes(p: Floats, at: Floats) -> Floats:

@@ -21,4 +21,11 @@ class GatedScore(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """``(B, N, F)`` to scores ``(B, N, queries)``."""
-        return (torch.tanh(self.value(h)) * torch.sigmoid(self.gate(h))) @ self.query.T
+        return (
+            torch.tanh(_linear(self.value, h)) * torch.sigmoid(_linear(self.gate, h))
+        ) @ self.query.mT
+
+
+def _linear(layer: nn.Linear, h: Tensor) -> Tensor:
+    # Not the layer itself: every scan may have its own weights (SMRNet.parameters_per_scan).
+    return h @ layer.weight.mT + layer.bias[..., None, :]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SMRNetConfig(BaseModel):
@@ -43,9 +43,19 @@ class SMRNetConfig(BaseModel):
         ge=2,
         description="features of a graph node; none: K with a normative read-out, else half of F",
     )
-    graph_blocks: int = Field(default=2, ge=1, le=8, description="graph convolutions")
+    graph_blocks: int = Field(
+        default=2, ge=0, le=8, description="graph convolutions; 0: every region for itself"
+    )
     learned_edge_rank: int = Field(
         default=0, ge=0, le=32, description="rank of the learnt edges; 0: anatomical edges only"
+    )
+    fusion: Literal["adaptive", "mean", "finest"] = Field(
+        default="adaptive",
+        description="of the scales: each token chooses its mixture; equal weights; or the finest "
+        "scale alone",
+    )
+    slice_attention: bool = Field(
+        default=True, description="false: every slice counts with the brain in it"
     )
     attention_features: int = Field(
         default=8, ge=1, description="hidden width of the gated attentions"
@@ -53,6 +63,13 @@ class SMRNetConfig(BaseModel):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="on node and plane embeddings, in training"
     )
+
+    @model_validator(mode="after")
+    def _nothing_trains_in_vain(self) -> SMRNetConfig:
+        # A parameter without a gradient would be pure noise in a private update.
+        if self.learned_edge_rank and not self.graph_blocks:
+            raise ValueError("learned_edge_rank needs graph_blocks > 0: nothing reads the edges")
+        return self
 
     @property
     def features(self) -> int:

@@ -34,7 +34,7 @@ class LearnedEdges(nn.Module):
 
     def forward(self) -> Tensor:
         """``(R, R)`` positive edge weights."""
-        return functional.softplus(self.factor @ self.factor.T - math.log(len(self.factor)))
+        return functional.softplus(self.factor @ self.factor.mT - math.log(self.factor.shape[-2]))
 
 
 class SharedGraphConv(DenseGCNConv):  # type: ignore[misc]
@@ -46,11 +46,12 @@ class SharedGraphConv(DenseGCNConv):  # type: ignore[misc]
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """``(B, R, F)`` nodes and ``(R, R)`` edges to ``(B, R, G)``."""
-        own = torch.eye(len(adjacency), dtype=torch.bool, device=adjacency.device)
+        own = torch.eye(adjacency.shape[-1], dtype=torch.bool, device=adjacency.device)
         edges = torch.where(own, 1.0, adjacency)
         scale = edges.sum(-1).clamp(min=1).pow(-0.5)
-        nodes: Tensor = self.lin(x)
-        return (nodes.transpose(1, 2) @ (scale[:, None] * edges * scale).T).transpose(1, 2)
+        nodes: Tensor = x @ self.lin.weight.mT
+        weights = scale[..., :, None] * edges * scale[..., None, :]
+        return (nodes.mT @ weights.mT).mT
 
 
 class GraphBlock(nn.Module):
@@ -87,7 +88,7 @@ class AtlasGraph(nn.Module):
     def forward(self, regions: Tensor) -> Tensor:
         """``(B, R, F)`` to ``(B, R, G)``."""
         adjacency = self.edges(None if self.learned is None else self.learned())
-        h: Tensor = self.embed(regions)
+        h: Tensor = regions @ self.embed.weight.mT
         for block in self.blocks:
             h = block(h, adjacency)
         return h

@@ -38,6 +38,10 @@ class SMRNet(nn.Module):
     Raises SMR-E603 when labels and adjacency do not describe the same regions.
     """
 
+    #: Parameters of the reasoner may have scans as a leading dimension: ``(B, ...)`` for B scans,
+    #: each read with its own. Per-patient gradients then cost one ordinary backward pass.
+    parameters_per_scan = True
+
     def __init__(self, config: SMRNetConfig, labels: Tensor, adjacency: Tensor) -> None:
         super().__init__()
         labels = labels.detach().cpu().long()

@@ -38,6 +38,7 @@ class RegionReadout(nn.Module):
 
     def __init__(self, regions: int, features: int, hidden: int, classes: int) -> None:
         super().__init__()
+        self.features = features
         # Uniform attention averages R nearly independent terms to 1/sqrt(R): the gain gives the
         # gradient back. Half of it, because plain SGD must stay stable when attention sharpens.
         self.gain = 0.5 * regions**0.5
@@ -48,11 +49,13 @@ class RegionReadout(nn.Module):
         self.common = nn.Parameter(torch.zeros(classes, features))
         self.own = nn.Parameter(torch.zeros(regions, classes, features))
 
-    def forward(self, h: Tensor) -> GraphReadout:
-        """Read ``(B, R, G)`` nodes."""
+    def forward(self, h: Tensor, shift: Tensor | None = None) -> GraphReadout:
+        """Read ``(B, R, G)`` nodes; the site's ``shift`` ``(G,)`` moves what they say, not who."""
         scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
         importance = scores.softmax(dim=1)
-        weights = _COMMON_GAIN * self.common + self.own
+        if shift is not None and shift.dim():
+            h = h + shift[..., None, :]
+        weights = _COMMON_GAIN * self.common[..., None, :, :] + self.own
         # Not einsum: for the gradient of each patient it becomes a product of matrices per region.
         evidence = self.gain * (h[:, :, None] * weights).sum(-1)
         return GraphReadout(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from shared_model.layers.site_norm import SiteAdaptiveAffine
+from shared_model.layers.site_norm import SiteAdaptiveAffine, SiteShift
 from shared_model.smrnet.config import SMRNetConfig
 from shared_model.smrnet.encoder import SCALES
-from shared_model.smrnet.fusion import ScaleFusion
+from shared_model.smrnet.fusion import FixedFusion, ScaleFusion
 from shared_model.smrnet.graph import AtlasGraph
 from shared_model.smrnet.output import SMRNetOutput
 from shared_model.smrnet.readout import RegionReadout
-from shared_model.smrnet.slice_attention import SliceAttention
+from shared_model.smrnet.slice_attention import SliceAttention, SliceMean
 from shared_model.smrnet.tokens import Tokens
 
 
@@ -33,28 +33,42 @@ class Reasoner(nn.Module):
             config.node_features,
             config.attention_features,
         )
-        self.region_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
-        self.slice_norm = SiteAdaptiveAffine(SCALES, features, config.site_norm)
-        self.region_fusion = ScaleFusion(SCALES, features)
-        self.slice_fusion = ScaleFusion(SCALES, features)
+        #: Scales that are read, finest first.
+        self.scales = 1 if config.fusion == "finest" else SCALES
+        self.region_norm = SiteAdaptiveAffine(self.scales, features, config.site_norm)
+        self.slice_norm = SiteAdaptiveAffine(self.scales, features, config.site_norm)
+        self.region_fusion, self.slice_fusion = (
+            ScaleFusion(SCALES, features)
+            if config.fusion == "adaptive"
+            else FixedFusion(SCALES, self.scales)
+            for _ in range(2)
+        )
         self.cut_regions = CutRegions(overlap)
-        self.slice_attention = SliceAttention(sizes, brain, features, hidden)
+        self.slice_attention = (
+            SliceAttention(sizes, brain, features, hidden)
+            if config.slice_attention
+            else SliceMean(sizes, brain)
+        )
         self.graph = AtlasGraph(
             adjacency, features, nodes, config.graph_blocks, config.learned_edge_rank
         )
         self.readout = RegionReadout(len(adjacency), nodes, hidden, config.classes)
+        self.embedding_shift = SiteShift(3 * features + nodes, config.site_norm)
         self.dropout = nn.Dropout(config.dropout)
         self.head = Head(features, config.classes)
 
     def forward(self, tokens: Tokens) -> SMRNetOutput:
         """Read standardised tokens of B scans."""
-        regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions))
-        slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices))
-        graph = self.readout(self.dropout(self.graph(regions)))
+        used = slice(0, self.scales)
+        regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions[:, used]))
+        slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices[:, used]))
+        own = 3 * self.head.features
+        node_shift = self.embedding_shift.part(own, own + self.readout.features)
+        graph = self.readout(self.dropout(self.graph(regions)), node_shift)
         planes, attention = self.slice_attention(
             slices + self.cut_regions(regions), self.cut_regions.guide(graph.importance)
         )
-        planes = self.dropout(planes.flatten(1))
+        planes = self.dropout(planes.flatten(1) + self.embedding_shift.part(0, own))
         return SMRNetOutput(
             logits=self.head(planes) + graph.logits,
             fusion_regions=fusion_regions,
@@ -110,9 +124,10 @@ class Head(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
+        self.features = features
         self.weight = nn.Parameter(torch.zeros(classes, 3 * features))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, planes: Tensor) -> Tensor:
         """``(B, 3F)`` to ``(B, C)`` logits."""
-        return planes @ self.weight.T + self.bias
+        return (self.weight * planes[:, None]).sum(-1) + self.bias

@@ -38,18 +38,36 @@ class SliceAttention(nn.Module):
         ``guide`` ``(B, L)`` are scores from elsewhere, added to its own.
         """
         scores = guide + (self.score(slices) * self.mask.plane).sum(-1)
-        scores = self.mask(scores + PRIOR_GAIN * (self.mask.scatter @ self.prior))
-        embeddings = []
-        attention: dict[str, Tensor] = {}
-        for plane, part, tokens in zip(
-            PLANES,
-            torch.split(scores, self.sizes, 1),
-            torch.split(slices, self.sizes, 1),
-            strict=True,
-        ):
-            attention[plane] = part.softmax(dim=1)
-            embeddings.append(torch.einsum("bl,blf->bf", attention[plane], tokens))
-        return torch.stack(embeddings, dim=1), attention
+        scores = self.mask(scores + PRIOR_GAIN * (self.prior @ self.mask.scatter.T))
+        return _attend(scores, slices, self.sizes)
+
+
+class SliceMean(nn.Module):
+    """Every slice counts with the brain in it, for comparison: no parameters, and no guide.
+
+    The same as :class:`SliceAttention` at a score of zero everywhere.
+    """
+
+    def __init__(self, sizes: tuple[int, int, int], brain: Tensor) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
+        self.mask = SliceMask(sizes, brain)
+
+    def forward(self, slices: Tensor, guide: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As :meth:`SliceAttention.forward`; ``guide`` is not looked at."""
+        return _attend(self.mask(torch.zeros_like(guide)), slices, self.sizes)
+
+
+def _attend(scores: Tensor, slices: Tensor, sizes: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Softmax of scores ``(B, L)`` in each plane, and the mean slice ``(B, 3, F)`` under it."""
+    embeddings = []
+    attention: dict[str, Tensor] = {}
+    for plane, part, tokens in zip(
+        PLANES, torch.split(scores, sizes, 1), torch.split(slices, sizes, 1), strict=True
+    ):
+        attention[plane] = part.softmax(dim=1)
+        embeddings.append(torch.einsum("bl,blf->bf", attention[plane], tokens))
+    return torch.stack(embeddings, dim=1), attention
 
 
 class SliceMask(nn.Module):

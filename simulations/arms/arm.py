@@ -75,7 +75,7 @@ def predict_everywhere(
         model.load_shared(dict(shared))
         model.reset_site()
         if site_arrays is not None and hospital.name in site_arrays:
-            model.load_site(dict(site_arrays[hospital.name]))
+            model.load_own(dict(site_arrays[hospital.name]))
         out[hospital.name] = predict(model, hospital.test, hospital.name)
     model.reset_site()
     return out

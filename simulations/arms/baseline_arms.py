@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from client.archive.patients import Patient
 from simulations.arms.arm import ArmResult
 from simulations.arms.hospital import Hospital
 from simulations.baselines.demographics import Demographics
@@ -46,24 +47,34 @@ def baseline_arms(
     hospitals: Sequence[Hospital], truth: TruthTable, labels: tuple[str, ...]
 ) -> list[ArmResult]:
     """Fit each baseline on the pooled training patients and predict everybody's test patients."""
-    train = _table([(h.name, p.id) for h in hospitals for p in h.train_patients], truth, labels)
-    results = []
-    for key, title, what, role, baseline in _ARMS:
-        fitted = baseline.fit(train)
-        predictions = {}
-        for hospital in hospitals:
-            chosen = [(hospital.name, patient.id) for patient in hospital.test_patients]
-            table = _table(chosen, truth, labels)
-            predictions[hospital.name] = Predictions(
-                tuple(f"{site}/{patient}" for site, patient in chosen),
-                table.label,
-                fitted.predict_proba(table),
-            )
-        results.append(ArmResult(key, title, what, role, predictions))
-    return results
+
+    def table(patients: Sequence[tuple[str, Patient]]) -> SubjectTable:
+        return truth_rows([(site, patient.id) for site, patient in patients], truth, labels)
+
+    return [
+        ArmResult(key, title, what, role, baseline_predictions(baseline, hospitals, table))
+        for key, title, what, role, baseline in _ARMS
+    ]
 
 
-def _table(
+def baseline_predictions(
+    baseline: Baseline,
+    hospitals: Sequence[Hospital],
+    table: Callable[[Sequence[tuple[str, Patient]]], SubjectTable],
+) -> dict[str, Predictions]:
+    """Fit on the pooled training patients and predict everybody's test patients, by hospital.
+
+    ``table`` turns patients ``(site, patient)`` into what the baseline may look at.
+    """
+    fitted = baseline.fit(table([(h.name, p) for h in hospitals for p in h.train_patients]))
+    predictions = {}
+    for hospital in hospitals:
+        test = table([(hospital.name, patient) for patient in hospital.test_patients])
+        predictions[hospital.name] = Predictions(test.ids, test.label, fitted.predict_proba(test))
+    return predictions
+
+
+def truth_rows(
     chosen: Sequence[tuple[str, str]], truth: TruthTable, labels: tuple[str, ...]
 ) -> SubjectTable:
     """First visits of the chosen patients, in their order."""

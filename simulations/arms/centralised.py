@@ -28,6 +28,9 @@ def one_site_plan(plan: FederationPlan, name: str, patients: int) -> FederationP
         "min_sites": 1,
         "weighting": "equal",
     }
+    # One place has nobody to agree with; a rate of an adaptive server step means nothing else.
+    if data.pop("aggregation")["server_optimizer"] != "sgd":
+        data["training"]["server_learning_rate"] = 1.0
     return FederationPlan.parse(data)
 
 

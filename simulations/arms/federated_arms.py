@@ -58,6 +58,8 @@ def federated_run(
     hospitals: Sequence[Hospital],
     runner: Runner,
     observer: Observer | None = None,
+    *,
+    follow_curve: bool = True,
 ) -> FederatedRun:
     """Run a plan, follow its learning curve, and evaluate the released and personal models.
 
@@ -70,7 +72,7 @@ def federated_run(
     curve = LearningCurve(model, hospitals, run_dir.path / "curve.json")
 
     def follow(event: Event) -> None:
-        if event.kind == "round_saved":
+        if follow_curve and event.kind == "round_saved":
             curve.add(event.round, decode_arrays(run_dir.latest().release_body))
         if observer is not None:
             observer(event)

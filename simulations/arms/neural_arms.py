@@ -1,4 +1,7 @@
-"""The arms that train SMR-Net outside a federation: alone, pooled, and on shuffled labels."""
+"""The arms that train SMR-Net outside a federation: alone, pooled, and on shuffled labels.
+
+In a private plan each of them pays the same epsilon as the federation does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,12 @@ from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
 from simulations.arms.arm import ArmResult, Arrays, LearningCurve, predict, predict_everywhere
-from simulations.arms.centralised import centralised_plan, shuffled, train_centralised
+from simulations.arms.centralised import (
+    centralised_plan,
+    one_site_plan,
+    shuffled,
+    train_centralised,
+)
 from simulations.arms.hospital import Hospital
 from simulations.evaluation.predictions import Predictions
 
@@ -42,11 +50,16 @@ def alone_arm(
 
 
 def pooled_arm(
-    model: SiteModel, initial: Arrays, hospitals: Sequence[Hospital], plan: FederationPlan
+    model: SiteModel,
+    initial: Arrays,
+    hospitals: Sequence[Hospital],
+    plan: FederationPlan,
+    *,
+    follow: bool = True,
 ) -> ArmResult:
-    """All training patients in one place, without privacy: what sharing the images would give."""
+    """All training patients in one place: what sharing the images would give."""
     train = [patient for hospital in hospitals for patient in hospital.train]
-    curve = LearningCurve(model, hospitals)
+    curve = LearningCurve(model, hospitals) if follow else None
     shared = _train(model, initial, train, plan, "pooled", curve)
     return ArmResult(
         "pooled",
@@ -55,7 +68,7 @@ def pooled_arm(
         "pooled",
         predict_everywhere(model, shared, hospitals),
         shared,
-        curves=curve.curves,
+        curves={} if curve is None else curve.curves,
     )
 
 
@@ -86,6 +99,14 @@ def _train(
     name: str,
     curve: LearningCurve | None = None,
 ) -> Arrays:
-    schedule = centralised_plan(plan, name, len(examples))
+    schedule = _schedule(plan, name, len(examples))
     after_round = None if curve is None else curve.add
     return train_centralised(model, dict(initial), examples, schedule, after_round)
+
+
+def _schedule(plan: FederationPlan, name: str, patients: int) -> FederationPlan:
+    if plan.privacy.mode == "none":
+        return centralised_plan(plan, name, patients)
+    # With privacy the denominator is public: the declared number, not the true one.
+    declared = {site.name: site.declared_patients for site in plan.federation.sites}
+    return one_site_plan(plan, name, declared.get(name, sum(declared.values())))

@@ -1,4 +1,4 @@
-"""The plan's rounds without agents, ledger and messages: training and exact averaging only."""
+"""The plan's rounds without agents, ledger and messages: training and aggregation only."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from client.training.data_free import SiteTerms
 from client.training.examples import PatientExamples
 from client.training.rounds import train_round
 from client.training.site_model import SiteModel
-from server.aggregation.fixed_point import FixedPointSum
+from server.aggregation.next_state import CONTROL, RoundUpdates, next_state
+from server.checkpoints.state import RunState
 from shared_model.plan import FederationPlan
+from shared_model.protocol.arrays import decode_arrays, encode_arrays
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -25,26 +28,31 @@ def train_rounds(
 ) -> Arrays:
     """Run the plan's rounds at these sites and return the shared parameters.
 
-    The same optimiser, steps, noise, learning rates and rounding of updates as the federation;
-    without privacy the result has the same bits. Nothing is charged to a ledger: for synthetic
-    patients only.
+    The same optimiser, steps, noise, learning rates, aggregation and rounding of updates as the
+    federation; without privacy the result has the same bits. Nothing is charged to a ledger: for
+    synthetic patients only.
     """
-    current = initial
-    weights = plan.weights
-    # Where adaptive clipping arrived at each site.
+    state = RunState(0, encode_arrays(initial))
+    shapes = {name: value.shape for name, value in initial.items()}
+    # Where adaptive clipping arrived at each site, and what the aggregation keeps there.
     norms: dict[str, float] = {}
+    kept: dict[str, SiteTerms] = {}
     for number in range(1, plan.training.rounds + 1):
-        total = FixedPointSum(
-            {name: value.shape for name, value in current.items()}, sum(weights.values())
-        )
+        updates, current = RoundUpdates(plan, shapes), decode_arrays(state.body)
+        known = state.optimiser.get(CONTROL)
+        common = None if known is None else decode_arrays(known)
         for name, examples in sites.items():
+            before = kept.get(name, SiteTerms())
+            terms = SiteTerms(before.own, before.own_control, common)
             site_model.load_shared(current)
-            update = train_round(
-                site_model, examples, plan, name, number, "simulated", norms.get(name)
+            trained = train_round(
+                site_model, examples, plan, name, number, "simulated", norms.get(name), terms=terms
             )
-            norms[name] = update.clipping_norm
-            total.add(update.delta, weights[name])
-        current = total.step(current, plan.training.server_learning_rate)
+            norms[name] = trained.clipping_norm
+            kept[name] = SiteTerms(trained.own or None, trained.own_control or None)
+            updates.add(name, trained.delta)
+        new, memory = next_state(plan, state, updates)
+        state = RunState(number, encode_arrays(new), (), memory)
         if after_round is not None:
-            after_round(number, current)
-    return current
+            after_round(number, new)
+    return decode_arrays(state.release_body)

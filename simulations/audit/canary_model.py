@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from shared_model.smrnet.tokens import Tokens
 EXCESS = 30.0
 CLASSES = 3
 FEATURES = 4
+
+#: How the engine computes gradients: a loop, mapped over cached tokens, or a copy for each scan.
+Way = Literal["loop", "mapped", "own"]
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,17 @@ class CanaryModel(nn.Module):
     def forward(self, x: Tensor) -> Logits:
         """``(B, 1 + FEATURES)`` to logits ``(B, 3)``."""
         number = x[:, 0].long()
-        # Zero in value, so that no step changes what the next gradient will be.
-        push = self.pushes[number] @ (self.canary - self.canary.detach())
-        ordinary = (number == 0).to(x.dtype)[:, None] * (x[:, 1:] @ self.plain.T)
+        # Zero in value, so that no step changes what the next gradient will be. Products and sums,
+        # so that every scan may bring parameters of its own, (B, P) and (B, 3, FEATURES).
+        push = (self.pushes[number] * (self.canary - self.canary.detach())).sum(-1)
+        ordinary = (number == 0).to(x.dtype)[:, None] * (x[:, None, 1:] * self.plain).sum(-1)
         return Logits(ordinary + torch.stack([push, push * 0, push * 0], dim=1))
 
 
 class CanaryTokenModel(CanaryModel):
     """The same from cached tokens, which the engine takes in batches (``vmap``)."""
+
+    parameters_per_scan = False
 
     def tokenise(self, x: Tensor) -> Tokens:
         """Inputs ``(B, 1 + FEATURES)`` as the tokens of one region."""
@@ -64,6 +71,20 @@ class CanaryTokenModel(CanaryModel):
     def reason(self, tokens: Tokens) -> Logits:
         """Logits ``(B, 3)``."""
         return self.forward(tokens.regions[:, 0, 0])
+
+
+class CanaryOwnCopyModel(CanaryTokenModel):
+    """The same, and every scan may have its own copy of the parameters, as in SMR-Net."""
+
+    parameters_per_scan = True
+
+
+#: The attacker's model by the way in which the engine computes its gradients.
+MODELS: dict[Way, type[CanaryModel]] = {
+    "loop": CanaryModel,
+    "mapped": CanaryTokenModel,
+    "own": CanaryOwnCopyModel,
+}
 
 
 def orthonormal_directions(count: int, size: int, seed: int) -> Tensor:

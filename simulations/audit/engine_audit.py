@@ -46,7 +46,7 @@ def engine_attacks() -> tuple[Attack, ...]:
     return (
         one_run_attack(
             canary_plan(4.0, rounds=4, local_steps=4),
-            GradientGame(canaries=300, way="mapped"),
+            GradientGame(canaries=300, way="own"),
             "canaries in one run, tokens",
             "inserts canary patients with chosen gradients, sees the update of every round",
         ),

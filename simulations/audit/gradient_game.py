@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from client.training.rounds import train_round
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
 from simulations.audit.canary_model import (
-    CanaryModel,
-    CanaryTokenModel,
+    MODELS,
+    Way,
     canary_patients,
     ordinary_patients,
     orthonormal_directions,
@@ -23,7 +22,6 @@ from simulations.audit.canary_model import (
 from simulations.audit.one_run import Bits, Floats
 
 SITE = "audited"
-Way = Literal["loop", "mapped"]
 Progress = Callable[[int], None]
 
 
@@ -35,7 +33,7 @@ class GradientGame:
         canaries: each joins by a fair coin; their directions are at right angles.
         ordinary: patients that are always there.
         scans: of every canary, all with the same gradient.
-        way: how the engine computes gradients: a loop, or mapped over cached tokens.
+        way: how the engine computes gradients.
         dimensions: of the parameter that the directions live in.
     """
 
@@ -112,9 +110,8 @@ def play(plan: FederationPlan, game: GradientGame, progress: Progress | None = N
     included = rng.random(game.canaries) < 0.5
     size = max(game.dimensions, game.canaries)
     directions = orthonormal_directions(game.canaries, size, game.seed)
-    tokens = game.way == "mapped"
-    kind = CanaryTokenModel if tokens else CanaryModel
-    site_model = SiteModel(kind(directions, plan.privacy.clipping_norm), plan)
+    tokens = game.way != "loop"
+    site_model = SiteModel(MODELS[game.way](directions, plan.privacy.clipping_norm), plan)
     if site_model.uses_tokens != tokens:
         raise RuntimeError("the engine took another way than was asked for")
     examples = ordinary_patients(game.ordinary, game.seed, tokens)

@@ -16,14 +16,14 @@ from client.training.rounds import train_round
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
 from simulations.audit.canary_model import (
-    CanaryModel,
-    CanaryTokenModel,
+    MODELS,
+    Way,
     canary_patients,
     orthonormal_directions,
     poisoned_patient,
 )
 from simulations.audit.clopper_pearson import epsilon_from_rates, lower_bound, upper_bound
-from simulations.audit.gradient_game import SITE, Way, unscaled
+from simulations.audit.gradient_game import SITE, unscaled
 from simulations.audit.one_run import Floats
 from simulations.audit.privacy_profile import PrivacyProfile
 
@@ -102,11 +102,10 @@ def draw(
     """Train one round from the same parameters, again and again, without and with the patient."""
     if plan.training.rounds != 1:
         raise ValueError("a repeated draw is one round")
-    tokens = game.way == "mapped"
+    tokens = game.way != "loop"
     away = orthonormal_directions(1, game.dimensions, game.seed)
     directions = torch.cat([away, -away])
-    kind = CanaryTokenModel if tokens else CanaryModel
-    site_model = SiteModel(kind(directions, plan.privacy.clipping_norm), plan)
+    site_model = SiteModel(MODELS[game.way](directions, plan.privacy.clipping_norm), plan)
     crowd = canary_patients([1] * game.crowd, 1, tokens)
     patient = (
         [poisoned_patient(tokens)] if game.poison else canary_patients([2], game.scans, tokens)

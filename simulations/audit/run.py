@@ -164,7 +164,7 @@ def _gradient_canaries(
         declared_patients=plan.federation.sites[0].declared_patients,
         delta=plan.privacy.delta,
     )
-    game = GradientGame(settings.canaries, way="mapped", seed=settings.seed + 1000)
+    game = GradientGame(settings.canaries, way="own", seed=settings.seed + 1000)
     with _phase(console, "4/6 gradient canaries", audited.training.rounds) as done:
         played = play(audited, game, done)
     attack = one_run_attack(

@@ -116,7 +116,7 @@ def open_engine(engine: Engine, model: SiteModel, count: int) -> Steps:
         return OpacusSteps(engine, model, count, plan.privacy.clipping_norm)
     if engine.startswith("plain"):
         return PlainSGD(
-            model.logits,
+            model.output,
             model.parameters(names),
             sampling_rate=1.0,
             declared_patients=count,

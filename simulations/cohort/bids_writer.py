@@ -15,6 +15,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 
 from shared_model.atlas.cache import write_atomically
 from shared_model.grid import FIELD_OF_VIEW_CORNER_MM, FIELD_OF_VIEW_MM
+from simulations.cohort.course import course_of
 from simulations.cohort.spec import SiteSpec, Triple
 from simulations.cohort.subject import Subject, Visit
 from simulations.cohort.template import Image
@@ -83,10 +84,31 @@ def scan_path(archive: Path, subject: Subject, visit: Visit) -> Path:
 
 
 def write_sessions(archive: Path, subject: Subject) -> None:
-    """``sub-XX_sessions.tsv`` with session_id, age (years) and diagnosis."""
-    rows = [(f"ses-{v.session}", f"{v.age:.1f}", subject.diagnosis) for v in subject.visits]
+    """``sub-XX_sessions.tsv`` with session_id, age (years), diagnosis, and months since the first.
+
+    A patient with MCI has further rows: the yearly visits without a scan. Written only where it
+    would change, so that older cohorts get their rows.
+    """
+    first = subject.visits[0]
+    rows: list[tuple[str, ...]] = [
+        (
+            f"ses-{v.session}",
+            f"{v.age:.1f}",
+            subject.diagnosis,
+            f"{12 * (v.age - first.age):.1f}",
+        )
+        for v in subject.visits
+    ]
+    course = course_of(subject)
+    rows += [
+        (f"ses-{v.session}", f"{v.age:.1f}", v.diagnosis, f"{v.months:.1f}")
+        for v in (course.visits if course else ())
+    ]
     name = f"sub-{subject.participant}"
-    write_tsv(archive / name / f"{name}_sessions.tsv", ("session_id", "age", "diagnosis"), rows)
+    path = archive / name / f"{name}_sessions.tsv"
+    columns = ("session_id", "age", "diagnosis", "months")
+    if not path.exists() or path.read_text("utf-8") != _tsv_text(columns, rows):
+        write_tsv(path, columns, rows)
 
 
 def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject]) -> None:
@@ -106,7 +128,15 @@ def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject
         b"Synthetic T1-weighted images: deformed MNI152 template (see the NOTICE of smrfed).\n"
         b"Skull-stripped, linearly registered to MNI152. No person was scanned.\n",
     )
-    _write_json(archive / "T1w.json", {"SkullStripped": True, "Modality": "MR"})
+    _write_json(
+        archive / "T1w.json",
+        {
+            "SkullStripped": True,
+            "Modality": "MR",
+            "Manufacturer": "Simulated",
+            "ManufacturersModelName": site.name,
+        },
+    )
     _write_json(
         archive / "participants.json",
         {
@@ -120,8 +150,12 @@ def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A tab-separated table, whole or not at all."""
+    write_atomically(path, _tsv_text(columns, rows).encode())
+
+
+def _tsv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["\t".join(columns), *("\t".join(row) for row in rows)]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return "\n".join(lines) + "\n"
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:

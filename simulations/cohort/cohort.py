@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 from shared_model.atlas.bids import save_dseg
 from shared_model.atlas.cache import write_atomically
 from shared_model.errors import SmrfedError
 from simulations.cohort.atrophy import coefficients
-from simulations.cohort.bids_writer import write_archive_head, write_tsv
+from simulations.cohort.bids_writer import write_archive_head, write_sessions, write_tsv
+from simulations.cohort.course import COURSE_COLUMNS, course_rows
 from simulations.cohort.generate import truth_path, write_anatomy, write_patient
 from simulations.cohort.spec import CohortSpec
 from simulations.cohort.subject import Subject, draw_subject
 from simulations.cohort.template import load_template
 from simulations.cohort.truth import write_truth_table
+from simulations.process_pool import in_processes
 
 Progress = Callable[[int, int], None]
 SPEC_FILE = "cohort.toml"
@@ -75,6 +72,10 @@ def generate_cohort(
     for site in spec.sites:
         own = [s for s in subjects if s.site.name == site.name]
         write_archive_head(folders.archive(site.name), site, own)
+        for subject in own:
+            if truth_path(folders.truth, subject).exists():
+                # Complete patients of an older cohort get the rows that tables have today.
+                write_sessions(folders.archive(site.name), subject)
     _run(partial(_patient, folders), subjects, folders, workers, progress)
     _finish(spec, subjects, folders)
     return folders
@@ -130,57 +131,34 @@ def _run(
     progress: Progress | None,
 ) -> None:
     waiting = [s for s in subjects if not truth_path(folders.truth, s).exists()]
-    done = len(subjects) - len(waiting)
+    run_patients(work, waiting, workers, progress, len(subjects) - len(waiting))
+
+
+def run_patients(
+    work: Callable[[Subject], None],
+    waiting: Sequence[Subject],
+    workers: int,
+    progress: Progress | None = None,
+    done: int = 0,
+) -> None:
+    """Do ``work`` for every patient in several processes; ``done`` were complete before."""
+    total = done + len(waiting)
     tell = progress or (lambda _done, _total: None)
-    tell(done, len(subjects))
+    tell(done, total)
     load_template()  # once here, so that the workers find it in the cache
-    if workers <= 1 or len(waiting) <= 1:
-        for subject in waiting:
-            work(subject)
-            done += 1
-            tell(done, len(subjects))
-        return
-    # Spawned, not forked: the caller may hold threads (torch, gRPC).
-    with _single_threaded():
-        others = set(active_children())
-        pool = ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-        )
-        try:
-            futures = [pool.submit(work, subject) for subject in waiting]
-            for future in as_completed(futures):
-                future.result()
-                done += 1
-                tell(done, len(subjects))
-        except BaseException:
-            # Files are written atomically, so Ctrl-C need not wait for the patients in work.
-            for worker in set(active_children()) - others:
-                worker.terminate()
-            raise
-        finally:
-            # Not a with block: its exit would forget that the rest is cancelled.
-            pool.shutdown(wait=True, cancel_futures=True)
 
+    def one_more(_subject: Subject, _nothing: None) -> None:
+        nonlocal done
+        done += 1
+        tell(done, total)
 
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Set for workers to inherit: numeric libraries ignore what is set after their import."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    in_processes(work, waiting, workers, one_more)
 
 
 def _finish(spec: CohortSpec, subjects: Sequence[Subject], folders: CohortFolders) -> None:
     atlas = load_template().atlas
     write_truth_table(folders.truth, subjects, atlas.names)
+    write_tsv(folders.truth / "course.tsv", COURSE_COLUMNS, course_rows(subjects))
     alpha = coefficients(atlas.names, spec.effect.alpha)
     beta = coefficients(atlas.names, spec.effect.beta)
     write_tsv(
@@ -192,15 +170,3 @@ def _finish(spec: CohortSpec, subjects: Sequence[Subject], folders: CohortFolder
         ],
     )
     save_dseg(atlas, folders.truth / "atlas_dseg.nii.gz", folders.truth / "atlas_dseg.tsv")
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: a killed parent cannot tell it to."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

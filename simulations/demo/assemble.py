@@ -16,7 +16,7 @@ from shared_model.plan import FederationPlan
 from simulations.arms.arm import ArmResult
 from simulations.arms.federated_arms import FederatedRun
 from simulations.arms.hospital import Hospital
-from simulations.cohort.spec import CohortSpec, ScannerModel
+from simulations.cohort.spec import CohortSpec, ScannerModel, SiteSpec
 from simulations.evaluation.tables import comparisons, score_arm
 from simulations.report.results import (
     Explanations,
@@ -59,7 +59,7 @@ def assemble(
                 flwr=version("flwr"),
                 python=platform.python_version(),
             ),
-            commit=_commit(),
+            commit=commit_of_checkout(),
             seed=seed,
             plan=PlanSummary.of(plan),
             phases=tuple(phases),
@@ -92,12 +92,12 @@ def _cohort(hospital: Hospital, spec: CohortSpec, plan: FederationPlan) -> SiteC
         age_mean=float(ages.mean()),
         age_sd=float(ages.std()),
         percent_female=100 * women / len(patients),
-        scanner=_scanner(spec, hospital.name),
+        scanner=scanner_words(spec.site(hospital.name)),
     )
 
 
-def _scanner(spec: CohortSpec, name: str) -> str:
-    site = spec.site(name)
+def scanner_words(site: SiteSpec) -> str:
+    """A simulated scanner in one line."""
     voxels = " x ".join(f"{side:g}" for side in site.voxel_mm)
     if not isinstance(site.scanner, ScannerModel):
         return f"random scanner, {voxels} mm, {site.orientation}"
@@ -109,7 +109,7 @@ def _scanner(spec: CohortSpec, name: str) -> str:
     )
 
 
-def _commit() -> str | None:
+def commit_of_checkout() -> str | None:
     """The commit of the checkout that this module lies in, if it is one."""
     folder = Path(__file__).parent
     try:

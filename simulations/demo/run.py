@@ -23,6 +23,7 @@ from simulations.arms.neural_arms import alone_arm, pooled_arm, shuffled_arm
 from simulations.cohort.cohort import generate_cohort
 from simulations.cohort.design import UNSEEN_SITE, default_cohort
 from simulations.cohort.truth import read_truth_table
+from simulations.demo import evaluation as evaluation_page
 from simulations.demo.assemble import assemble
 from simulations.demo.settings import DemoSettings, demo_plan
 from simulations.evaluation.explanations import explain, strongly_affected
@@ -63,7 +64,7 @@ def run_demo(
     command: str,
     private_runner: Runner | None = None,
 ) -> FederationReport:
-    """Make the cohort and all arms, and write ``report.html`` and ``report.json`` to ``out``.
+    """Make the cohort and all arms; write ``report.html``, ``report.json`` and the full evaluation.
 
     ``private_runner`` drives the private federation; none: in this process. Everything that it
     writes is kept under ``out``, so a second call goes on where the first stopped.
@@ -73,7 +74,7 @@ def run_demo(
     phases = _Phases(console)
     spec = default_cohort(settings.patients_per_site, settings.seed, settings.unseen_patients)
     patients = sum(site.patients for site in spec.sites)
-    with phases.phase("1/6 synthetic patients", patients) as done:
+    with phases.phase("1/7 synthetic patients", patients) as done:
         folders = generate_cohort(
             spec, out / "cohort", settings.workers, lambda count, _total: done(count)
         )
@@ -90,10 +91,10 @@ def run_demo(
     atlas = load_atlas(plan.atlas, plan.input.grid)
     model = SiteModel.build(open_plan, atlas)
     initial = model.shared_arrays()
-    with phases.phase("2/6 reading and preparing scans", patients) as done:
+    with phases.phase("2/7 reading and preparing scans", patients) as done:
         hospitals = _load_hospitals(workspace, open_plan, model, done)
     truth = read_truth_table(folders.truth)
-    with phases.phase("3/6 baselines, alone, pooled, control", 6) as done:
+    with phases.phase("3/7 baselines, alone, pooled, control", 6) as done:
         arms = baseline_arms(hospitals, truth, plan.task.labels)
         done(3)
         arms.append(alone_arm(model, initial, hospitals, open_plan))
@@ -104,12 +105,12 @@ def run_demo(
         done(6)
     runner = in_process_runner(atlas)
     model.load_shared(initial)
-    with phases.phase("4/6 federation without privacy", settings.rounds) as done:
+    with phases.phase("4/7 federation without privacy", settings.rounds) as done:
         unprotected = federated_run(
             open_plan, workspace, out / "runs", model, hospitals, runner, _follow(done)
         )
     model.load_shared(initial)
-    with phases.phase("5/6 federation with privacy", settings.rounds) as done:
+    with phases.phase("5/7 federation with privacy", settings.rounds) as done:
         private = federated_run(
             plan, workspace, out / "runs", model, hospitals, private_runner or runner,
             _follow(done),
@@ -117,7 +118,7 @@ def run_demo(
     arms += [unprotected.arm, private.arm]
     arms += [private.personalised] if private.personalised else []
     arms += [pooled, control]
-    with phases.phase("6/6 report", 2) as done:
+    with phases.phase("6/7 report", 2) as done:
         explanations = explain(
             smrnet_of(model),
             [first_scan(p.inputs) for h in hospitals if not h.held_out for p in h.test],
@@ -139,8 +140,21 @@ def run_demo(
         )
         done(1)
         write_report_json(report, out / "report.json")
-        render_report(report, out / "report.html")
+        render_report(report, out / "report.html", evaluation_page.PAGE)
         done(2)
+    with phases.phase("7/7 full evaluation", len(arms)) as done:
+        evaluation_page.evaluate_demo(
+            title=report.run.title,
+            command=command,
+            commit=report.run.commit,
+            seed=settings.seed,
+            hospitals=hospitals,
+            arms=arms,
+            headline=private,
+            workspace=workspace,
+            out=out,
+            progress=lambda count, total: done(count * len(arms) // total),
+        )
     return report
 
 

@@ -43,6 +43,19 @@ class Predictions:
         )
 
 
+def by_model(predictions: Predictions) -> list[Predictions]:
+    """Predictions of several models for the same patients, one after another, taken apart."""
+    distinct = len(set(predictions.patients))
+    return [
+        Predictions(
+            predictions.patients[start : start + distinct],
+            predictions.label[start : start + distinct],
+            predictions.probability[start : start + distinct],
+        )
+        for start in range(0, len(predictions.patients), distinct)
+    ]
+
+
 def compare(
     arm: str,
     reference: str,

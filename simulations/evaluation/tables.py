@@ -14,7 +14,7 @@ from shared_model.metrics import (
     stratified_draws,
 )
 from simulations.arms.arm import ArmResult
-from simulations.evaluation.predictions import Predictions, compare
+from simulations.evaluation.predictions import Predictions, by_model, compare
 from simulations.report.results import SEEN, UNSEEN, Arm, Comparison, Score
 
 
@@ -42,7 +42,7 @@ def score(predictions: Predictions, draws: int, seed: int) -> Score | None:
     The predictions of several models for the same patients may follow one another: the score is
     then their mean, and a resampled patient brings all of them. ``None`` without every class.
     """
-    models = _by_model(predictions)
+    models = by_model(predictions)
     y = models[0].label
     values = [balanced_accuracy(*checked(y, m.probability)) for m in models]
     if not np.isfinite(values).all():
@@ -89,15 +89,3 @@ def comparisons(
                 if found is not None:
                     out.append(found)
     return tuple(out)
-
-
-def _by_model(predictions: Predictions) -> list[Predictions]:
-    distinct = len(set(predictions.patients))
-    return [
-        Predictions(
-            predictions.patients[start : start + distinct],
-            predictions.label[start : start + distinct],
-            predictions.probability[start : start + distinct],
-        )
-        for start in range(0, len(predictions.patients), distinct)
-    ]

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from client.agent.state import StateFolder
 from client.config import SiteConfig
+from shared_model.atlas.cache import write_atomically
 from shared_model.plan import PrivacyMode
 from shared_model.protocol.keys import (
     load_or_create_signing_key,
@@ -65,6 +66,7 @@ def create_workspace(
     modes: tuple[PrivacyMode, ...] = ("local",),
     max_epsilon: float = 10.0,
     max_shared_parameters: int = 50_000,
+    device: str = "cpu",
 ) -> Workspace:
     """Make the folders and keys of a federation whose hospitals hold these archives.
 
@@ -85,7 +87,7 @@ def create_workspace(
             "coordinator_key": str(public_path(coordinator).resolve()),
             "policy": "policy.toml",
             "socket": "run/agent.sock",
-            "device": "cpu",
+            "device": device,
             "labels": {label: [label] for label in labels},
         }
         policy = {
@@ -95,9 +97,11 @@ def create_workspace(
             # Synthetic hospitals release what their plan asks for.
             "allow_evaluation": True,
             "allow_calibration": True,
+            "allow_moments": True,
         }
-        workspace.site_config(name).write_text(tomli_w.dumps(site), encoding="utf-8")
-        (folder / "policy.toml").write_text(tomli_w.dumps(policy), encoding="utf-8")
+        # Whole or not at all: several processes may ask for the same hospitals.
+        write_atomically(workspace.site_config(name), tomli_w.dumps(site).encode())
+        write_atomically(folder / "policy.toml", tomli_w.dumps(policy).encode())
         key = StateFolder(SiteConfig.load(workspace.site_config(name)).state_dir).key
         load_or_create_signing_key(key)
         public = public_path(key).read_bytes()

@@ -13,12 +13,12 @@ from server.evaluation.decision_rule import aggregated_offsets, with_offsets
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import calibrate_plan_noise
 from shared_model.protocol.arrays import Arrays, decode_arrays, encode_arrays
-from simulations.arms.arm import ArmResult, predict, predict_everywhere
+from simulations.arms.arm import ArmResult, predict_everywhere
 from simulations.arms.baseline_arms import baseline_arms
-from simulations.arms.centralised import one_site_plan
+from simulations.arms.neural_arms import alone_arm
 from simulations.arms.train_rounds import train_rounds
 from simulations.demo.settings import SPARE_ROUNDS, demo_plan
-from simulations.evaluation.predictions import Predictions
+from simulations.evaluation.predictions import Predictions, by_model
 from simulations.experiments.seed_cohort import SeedCohort
 from simulations.privacy_study.predicted import Predicted, Run, keep, kept
 from simulations.privacy_study.settings import StudySettings
@@ -123,20 +123,13 @@ def _alone(cohort: SeedCohort, plan: FederationPlan) -> dict[ArmKey, Run]:
 
     The unseen hospital asks every one of these models: utility there is their mean.
     """
-    model, own, abroad = cohort.model, [], []
-    for hospital in cohort.hospitals:
-        if hospital.held_out:
-            continue
-        declared = plan.site(hospital.name).declared_patients
-        schedule = one_site_plan(plan, hospital.name, declared)
-        shared = train_rounds(
-            model, dict(cohort.initial), {hospital.name: hospital.train}, schedule
-        )
-        model.load_shared(shared)
-        model.reset_site()
-        own.append(predict(model, hospital.test, hospital.name))
-        others = [predict(model, h.test, h.name) for h in cohort.hospitals if h.held_out]
-        abroad.append(Predictions.join(others))
+    arm = alone_arm(cohort.model, cohort.initial, cohort.hospitals, plan)
+    own = [arm.predictions[h.name] for h in cohort.hospitals if not h.held_out]
+    held_out = [arm.predictions[h.name] for h in cohort.hospitals if h.held_out]
+    # At each unseen hospital the predictions of all the models follow one another.
+    abroad = [
+        Predictions.join([models[k] for models in map(by_model, held_out)]) for k in range(len(own))
+    ]
     home = Predicted.of([Predictions.join(own)])
     return {"alone": {"seen": home, "unseen": Predicted.of(abroad)}}
 

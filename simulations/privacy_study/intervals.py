@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from shared_model.metrics import Interval, stratified_draws
+from shared_model.metrics.bootstrap import percentile_interval
+from simulations.evaluation.noise_repeats import mean_over_repeats
 from simulations.privacy_study.arms import ArmKey, StudyRun
 from simulations.privacy_study.predicted import Metric, Where
 
@@ -48,7 +50,7 @@ class Utilities:
         estimate = float(
             np.mean([np.mean(d) for d in self._estimates(arm, epsilon, where, metric)])
         )
-        return _interval(estimate, draws)
+        return percentile_interval(estimate, draws)
 
     def difference(
         self,
@@ -67,7 +69,7 @@ class Utilities:
         # The rule changes the decisions of the same models: their noise is one.
         same_models = {arm[0], reference[0]} == {"federated", "prior_free"}
         other = self._draws(*reference, where, metric, stream=0 if same_models else 1)
-        return _interval(estimate, draws - other)
+        return percentile_interval(estimate, draws - other)
 
     def _estimates(
         self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
@@ -87,14 +89,6 @@ class Utilities:
             label = runs[0].run[where].label
             resampled = stratified_draws(label, _DRAWS, self._seed + 1000 * seed)
             noise = np.random.default_rng([self._seed, seed, stream])
-            chosen = noise.integers(0, len(runs), (_DRAWS, len(runs)))
-            total += [
-                np.mean([runs[repeat].run[where].utility(metric, rows) for repeat in repeats])
-                for repeats, rows in zip(chosen, resampled, strict=True)
-            ]
+            utilities = [[r.run[where].utility(metric, rows) for rows in resampled] for r in runs]
+            total += mean_over_repeats(np.asarray(utilities), noise)
         return total / len(cohorts)
-
-
-def _interval(estimate: float, draws: np.ndarray) -> Interval:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(estimate, float(low), float(high))

@@ -20,12 +20,15 @@ from simulations.report.tables import (
 )
 
 
-def render_report(report: FederationReport, out_html: Path) -> None:
-    """Draw the report and write it atomically; the same report gives the same bytes."""
-    write_text_atomically(out_html, report_html(report))
+def render_report(report: FederationReport, out_html: Path, evaluation: str | None = None) -> None:
+    """Draw the report and write it atomically; the same report gives the same bytes.
+
+    ``evaluation`` names the page of the full evaluation beside it, which is then linked.
+    """
+    write_text_atomically(out_html, report_html(report, evaluation))
 
 
-def report_html(report: FederationReport) -> str:
+def report_html(report: FederationReport, evaluation: str | None = None) -> str:
     """The page as text; every name is escaped."""
     environment = Environment(
         loader=PackageLoader("simulations.report", "templates"),
@@ -46,6 +49,7 @@ def report_html(report: FederationReport) -> str:
     explained = report.explanations
     return environment.get_template("report.html.jinja").render(
         report=report,
+        evaluation=evaluation,
         arm=report.arm(report.headline_arm),
         alone=report.first_arm("alone"),
         statements=statements(report),

@@ -49,6 +49,7 @@ def small_plan(
     training: dict[str, Any] | None = None,
     dropout: float = 0.0,
     adaptation: dict[str, Any] | None = None,
+    aggregation: dict[str, Any] | None = None,
 ) -> FederationPlan:
     private = {"mode": "local", "noise_multiplier": 2.0, "epsilon": 8.0}
     groups = default_groups("smrnet", site_norm, encoder)  # type: ignore[arg-type]
@@ -61,6 +62,7 @@ def small_plan(
             "privacy": (private if mode == "local" else {"mode": "none"}) | (privacy or {}),
             "training": {"rounds": 3, "learning_rate": 0.1} | (training or {}),
             "adaptation": {"site_norm": site_norm, "personalise_steps": 5} | (adaptation or {}),
+            "aggregation": aggregation or {},
             "federation": {
                 "sites": [
                     {"name": "a", "declared_patients": declared},

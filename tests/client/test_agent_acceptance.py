@@ -46,6 +46,16 @@ def test_without_acceptance_there_is_no_plan(tmp_path: Path) -> None:
         plans.find("")
 
 
+def test_what_could_not_be_shown_is_pinned_when_it_is_first_known(tmp_path: Path) -> None:
+    plans = AcceptedPlans(tmp_path / "plans")
+    before = plans.accept(small_budget_plan(), None)
+    first = plans.accept(small_budget_plan(), {"head.bias": (3,)})
+    assert first.accepted_at == before.accepted_at
+    assert plans.newest() == first == plans.accept(small_budget_plan(), None)
+    with pytest.raises(SmrfedError, match="SMR-E415"):
+        plans.accept(small_budget_plan(), {"head.bias": (3,), "embedding": (2,)})
+
+
 def test_other_arrays_than_shown_are_refused(tmp_path: Path) -> None:
     plans = AcceptedPlans(tmp_path)
     plan = small_budget_plan()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
+from threading import Timer
 
 import pytest
 from agent_process import POINTS
@@ -91,4 +95,60 @@ def test_a_kill_at_any_moment_never_loses_a_charge_nor_an_answer(
     released = [r.decision.body_sha256 for r in Receipts(hospital.state.receipts).read()]
     # Every reply that could leave has its receipt; a receipt without a reply is harmless.
     assert len(released) == len(POINTS) + 1
+    assert not list(hospital.state.replies.glob("*/.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # fifty processes start
+def test_twenty_five_kills_at_random_moments_of_a_round(tmp_path: Path, archive: Path) -> None:
+    """The whole agent: ledger, training, gate, receipts, reply store and socket."""
+    kills, random = 25, Random(0)
+    plan = small_plan(
+        training={"rounds": kills + 1, "local_steps": 4},
+        privacy={"noise_multiplier": 60.0, "epsilon": 8.0},
+    )
+    hospital = build_hospital(tmp_path / "site", archive, plan)
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_bytes(plan.canonical_json)
+    arrays = SiteModel.build(plan, small_atlas()).shared_arrays()
+    # A first round of a fresh process: the kills are spread over a little more than its length.
+    with process(hospital.folder, plan_file), AgentClient(hospital.config.socket) as client:
+        begin = time.monotonic()
+        client.handle(hospital.instruction(arrays, 1))
+        length = time.monotonic() - begin
+    known: dict[int, Sealed] = {}
+    died_at_work = 0
+    for number in range(2, kills + 2):
+        instruction = hospital.instruction(arrays, number)
+        with process(hospital.folder, plan_file) as agent:
+            killer = Timer(random.uniform(0, 1.1 * length), agent.kill)
+            killer.start()
+            with AgentClient(hospital.config.socket) as client:
+                try:
+                    known[number] = client.handle(instruction)
+                except SmrfedError as error:
+                    if error.code != "SMR-E412":
+                        raise
+                    died_at_work += 1
+            killer.join()
+        stored = ReplyStore(hospital.state.replies).find(
+            Question("run-1", number, "train", instruction.digest.hex())
+        )
+        if number in known:  # what was handed over is on the disk
+            assert stored == known[number]
+        with process(hospital.folder, plan_file), AgentClient(hospital.config.socket) as client:
+            again = client.handle(instruction)
+            assert client.handle(instruction) == again
+        if stored is not None:  # what was stored is what is sent, trained and sealed once
+            assert again == stored
+        known[number] = again
+    assert 0 < died_at_work < kills  # kills at work, and kills of an idle agent
+    entries = Ledger(hospital.state.ledger).entries()
+    for number in range(2, kills + 2):
+        mine = [entry for entry in entries if entry.round == number]
+        assert 1 <= len(mine) <= 2  # one charge for the victim at most
+        assert [entry.state for entry in mine].count("seal") == 1
+        assert mine[-1].reply_sha256 == known[number].digest.hex()
+    left = {receipt.decision.body_sha256 for receipt in Receipts(hospital.state.receipts).read()}
+    assert {hashlib.sha256(reply.body).hexdigest() for reply in known.values()} <= left
     assert not list(hospital.state.replies.glob("*/.*"))

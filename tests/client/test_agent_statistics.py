@@ -220,6 +220,12 @@ def test_the_gate_holds_sums_against_what_the_declared_patients_could_make_them(
         agent.handle(hospital.instruction(initial(hospital.plan), 3, "calibrate"))
     assert not list(hospital.state.replies.glob("*/*.reply"))
     assert [r.decision.rule for r in Receipts(hospital.state.receipts).read()] == ["SMR-E325"]
+    # Asked again, the agent neither looks nor charges again: a question costs nothing to repeat.
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.raises(SmrfedError, match="SMR-E325"):
+            agent.handle(hospital.instruction(initial(hospital.plan), 3, "calibrate"))
+    assert len(Ledger(hospital.state.ledger).entries()) == 1
 
 
 def test_a_person_sees_the_sums_before_accepting_the_plan(

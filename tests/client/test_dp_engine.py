@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import (
     LoopGradients,
     MappedGradients,
+    OwnCopyGradients,
     PatientGradients,
     patient_gradients,
 )
@@ -54,11 +56,11 @@ def test_the_clipped_sum_is_the_loop_over_single_backwards(
         expected += mean * clip * (1 - CLIPPING_MARGIN) / (mean.norm() + 1e-6)
     names = site_model.groups["shared"]
     flat = FlatParameters(parameters)
-    ways: list[PatientGradients] = [LoopGradients(site_model.logits, flat)]
+    ways: list[PatientGradients] = [LoopGradients(site_model.output, flat)]
     if encoder == "frozen":
-        assert isinstance(patient_gradients(site_model, names, flat), MappedGradients)
-        ways.append(MappedGradients(site_model.model, names, 2**20))
-        ways.append(MappedGradients(site_model.model, names, len(expected)))
+        assert isinstance(patient_gradients(site_model, names, flat), OwnCopyGradients)
+        ways += [way(site_model.model, names, 2**20) for way in (OwnCopyGradients, MappedGradients)]
+        ways.append(OwnCopyGradients(site_model.model, names, len(expected)))
     for way in ways:
         found = engine(flat, way, FixedRandom(), clip=clip).clipped_sum(patients)
         assert (found - expected).norm() / expected.norm() < tolerance
@@ -81,7 +83,13 @@ def test_steps_equal_those_of_opacus_hooks_with_the_noise_off() -> None:
     clip = 0.7
     flat = FlatParameters(tuple(mine.parameters()))
     private = engine(
-        flat, LoopGradients(mine, flat), random, noise=1e-13, clip=clip, declared=5, lr=0.3
+        flat,
+        LoopGradients(lambda x: SimpleNamespace(logits=mine(x)), flat),
+        random,
+        noise=1e-13,
+        clip=clip,
+        declared=5,
+        lr=0.3,
     )
     hooked = GradSampleModule(theirs, loss_reduction="sum")
     opacus = DPOptimizer(

@@ -48,7 +48,7 @@ def test_volumes_may_be_mapped() -> None:
     names = site_model.groups["shared"]
     flat = FlatParameters(site_model.parameters(names))
     ways: list[PatientGradients] = [
-        LoopGradients(site_model.logits, flat),
+        LoopGradients(site_model.output, flat),
         MappedGradients(site_model.model, names, len(flat.gradient), scans=4),
     ]
     patients = on_gpu(volume_patients(4))

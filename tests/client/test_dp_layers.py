@@ -85,7 +85,7 @@ def hold_against_the_truth(model: nn.Module, x: Tensor, *, mapped: bool = True) 
     factors = (clip * (1 - CLIPPING_MARGIN) / (norms + 1e-6)).clamp(max=1)
     expected = factors @ rows
     flat = FlatParameters(parameters)
-    ways: list[PatientGradients] = [LoopGradients(lambda inputs: model(inputs).logits, flat)]
+    ways: list[PatientGradients] = [LoopGradients(model, flat)]
     if mapped:
         ways.append(MappedGradients(model, names, len(flat.gradient), scans=4))
     for way in ways:

@@ -39,16 +39,17 @@ def test_the_passes_are_in_bfloat16_and_the_logits_in_float32() -> None:
     site_model.model.encoder.stages[0].down.conv.register_forward_hook(  # type: ignore[union-attr]
         lambda module, inputs, output: seen.append(output.dtype)
     )
-    logits = in_precision(site_model, force=True)(torch.cat([p.inputs for p in volume_patients(2)]))  # type: ignore[misc]
+    volumes = torch.cat([p.inputs for p in volume_patients(2)])  # type: ignore[misc]
+    logits = in_precision(site_model, force=True)(volumes).logits
     assert seen == [torch.bfloat16]
     assert logits.dtype == torch.float32
 
 
 def test_float32_plans_and_cached_tokens_are_left_alone() -> None:
     plain = small_model(small_plan(encoder="shared"))
-    assert in_precision(plain, force=True) == plain.logits
+    assert in_precision(plain, force=True) == plain.output
     tokens = bfloat16_model("frozen")
-    assert in_precision(tokens, force=True) == tokens.logits
+    assert in_precision(tokens, force=True) == tokens.output
 
 
 def test_without_the_hardware_the_plan_is_trained_in_float32(
@@ -56,7 +57,7 @@ def test_without_the_hardware_the_plan_is_trained_in_float32(
 ) -> None:
     monkeypatch.setattr("client.training.precision.has_bfloat16", lambda device: False)
     site_model = bfloat16_model()
-    assert in_precision(site_model) == site_model.logits
+    assert in_precision(site_model) == site_model.output
 
 
 def test_unknown_hardware_has_no_bfloat16() -> None:

@@ -21,6 +21,9 @@ from client.training.patient_sgd import PatientSGD
 from client.training.rounds import train_round
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
+from client.training.site_shift import shift_site
+from shared_model.adaptation.dimensions import embedding_size
+from shared_model.adaptation.moments import SiteMoments
 from shared_model.plan import FederationPlan
 
 CLIP = 1e-3
@@ -32,7 +35,11 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "site_norm": ("off", "shared", "residual"),
     "precision": ("float32", "bfloat16"),
     "standardise": (False, True),
+    "site_moments": ("off", "confusion", "linear", "shift"),
+    "personalise": ("after", "private"),
 }
+# These two turn with the others by default; all their combinations with the rest are slow.
+_LAYER_B = ("site_moments", "personalise")
 
 
 def name_of(switches: dict[str, Any]) -> str:
@@ -40,15 +47,41 @@ def name_of(switches: dict[str, Any]) -> str:
 
 
 def combinations() -> list[Any]:
-    """All of them; by default a quarter, in which every pair of values occurs."""
-    out = []
+    """All that a plan admits; by default some, in which every pair of values occurs."""
+    out, quick = [], 0
     for index in itertools.product(*(range(len(values)) for values in SWITCHES.values())):
         chosen = {
             name: values[i] for (name, values), i in zip(SWITCHES.items(), index, strict=True)
         }
-        marks = () if sum(index) % 4 == 0 else pytest.mark.slow
+        residual, moments = chosen["site_norm"] == "residual", chosen["site_moments"]
+        if chosen["personalise"] == "private" and (not residual or moments == "shift"):
+            continue
+        if moments == "shift" and not residual:
+            continue
+        before, layer_b = index[: -len(_LAYER_B)], index[-len(_LAYER_B) :]
+        mine = sum(layer_b) == sum(before) // 4 + (2 * before[1] + before[2] if residual else 0) % 3
+        marks = () if sum(before) % 4 == 0 and mine else pytest.mark.slow
+        quick += not marks
         out.append(pytest.param(chosen, id=name_of(chosen), marks=marks))
+    assert quick < 60
     return out
+
+
+def released_moments(site_model: SiteModel) -> dict[str, SiteMoments] | None:
+    """What two sites released before, far apart, for a plan that uses it."""
+    if site_model.plan.adaptation.site_moments == "off":
+        return None
+    rng = np.random.default_rng(0)
+    size, classes = embedding_size(site_model.plan), len(site_model.plan.task.labels)
+    return {
+        name: SiteMoments(
+            means=0.3 * rng.normal(k, 1, (classes, size)),
+            counts=np.full(classes, 9.0),
+            variances=np.ones(size),
+            means_sd=np.zeros(classes),
+        )
+        for k, name in enumerate("ab")
+    }
 
 
 class Heads:
@@ -79,6 +112,12 @@ def plan_of(switches: dict[str, Any]) -> FederationPlan:
         encoder=switches["encoder"],
         privacy={"clipping_norm": CLIP, "clipping": switches["clipping"]},
         training={"precision": switches["precision"]},
+        adaptation={
+            "site_moments": switches["site_moments"],
+            "moments_weight": 2.0,
+            "moments_noise_multiplier": 1.0 if switches["site_moments"] != "off" else 0.0,
+            "personalise": switches["personalise"],
+        },
     )
     data = plan.model_dump(mode="json")
     data["model"]["config"]["weight_standardisation"] = switches["standardise"]
@@ -104,7 +143,10 @@ def sums(
 
     with monkeypatch.context() as patch:
         patch.setattr(PatientSGD, "step", step)
-        train_round(site_model, examples, plan, "a", 1, "run")
+        moments = released_moments(site_model)
+        if moments is not None and plan.adaptation.site_moments == "shift":
+            shift_site(site_model, "a", moments)
+        train_round(site_model, examples, plan, "a", 1, "run", moments=moments)
     (found,) = seen
     return found
 
@@ -143,6 +185,14 @@ def test_one_patient_moves_what_is_noised_by_at_most_c(
     assert none == 0
     alone, _, _ = sums(site_model, examples[1:2], plan, monkeypatch)
     assert float(alone.norm()) <= CLIP
+    size = sum(p.numel() for p in site_model.parameters(site_model.groups["shared"]))
+    if switches["personalise"] == "private":
+        # Shared and site parameters are one vector under one clip.
+        own = sum(p.numel() for p in site_model.parameters(site_model.groups["site"]))
+        assert len(everybody) == size + own
+        assert float(everybody[size:].norm()) > 0
+    else:
+        assert len(everybody) == size
 
 
 @pytest.mark.parametrize("encoder", ["frozen", "shared"])
@@ -153,7 +203,8 @@ def test_the_self_test_passes_with_every_engine(
 ) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     switches = {"encoder": encoder, "views": 2, "clipping": kind, "site_norm": "residual",
-                "precision": numbers, "standardise": False}  # fmt: skip
+                "precision": numbers, "standardise": False, "site_moments": "off",
+                "personalise": "after"}  # fmt: skip
     site_model = small_model(plan_of(switches))
     worst = sensitivity_self_test(site_model, synthetic_inputs(site_model))
     assert 0.99 < worst <= 1

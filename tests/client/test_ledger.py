@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_plan_only import small_budget_plan
 
+from client.egress.receipts import Decision, Receipts
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
 from shared_model.privacy.accounting import MechanismUse, epsilon
@@ -113,6 +115,27 @@ def test_the_hospitals_cap_composes_over_plans(tmp_path: Path) -> None:
     assert ledger.spent(1e-5) == epsilon(uses, 1e-5) <= 1.5
     assert epsilon([*uses, release_use(second, "train")], 1e-5) > 1.5
     assert ledger.spent(1e-5, first.digest) == epsilon(uses[:4], 1e-5)
+
+
+def test_a_budget_is_used_up_to_its_last_bit_and_not_one_beyond(tmp_path: Path) -> None:
+    two = epsilon([USE, USE], 1e-5)
+    for number, (plan_cap, hospital_cap, fits) in enumerate(
+        (
+            (two, math.inf, True),
+            (math.nextafter(two, 0), math.inf, False),
+            (2 * two, two, True),
+            (2 * two, math.nextafter(two, 0), False),
+        )
+    ):
+        ledger = Ledger(tmp_path / f"{number}.sqlite", hospital_cap)
+        plan = small_budget_plan(epsilon_cap=plan_cap)
+        ledger.reserve("run", 1, plan, USE, patients=PATIENTS)
+        if fits:
+            ledger.reserve("run", 2, plan, USE, patients=PATIENTS)
+        else:
+            with pytest.raises(SmrfedError, match="SMR-E302"):
+                ledger.reserve("run", 2, plan, USE, patients=PATIENTS)
+        assert len(ledger.entries()) == 1 + fits
 
 
 def test_a_mechanism_without_noise_is_refused(tmp_path: Path) -> None:
@@ -265,6 +288,30 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> N
     with pytest.raises(SmrfedError, match="SMR-E309"):
         Ledger(path)
     assert path.read_bytes().startswith(b"not a database")
+
+
+def test_all_its_files_are_for_the_owner_alone(tmp_path: Path) -> None:
+    """They tell how many patients there are, and others may be able to read the folder."""
+    before = os.umask(0o022)
+    try:
+        ledger = Ledger(tmp_path / "ledger.sqlite")
+        full_round(ledger, "run", 1)
+        connection = sqlite3.connect(tmp_path / "ledger.sqlite")
+        connection.execute("SELECT count(*) FROM events").fetchone()
+        receipts = Receipts(tmp_path / "receipts.jsonl")
+        receipts.append(
+            Decision(
+                released=True, rule="update", run_id="run", round=1, kind="train", mode="local",
+                plan_digest="0" * 64, arrays=1, numbers=1, bytes=4, metrics=(),
+                body_sha256="0" * 64, reply_sha256="0" * 64, epsilon_after=1.0,
+            )
+        )  # fmt: skip
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        connection.close()
+    finally:
+        os.umask(before)
+    assert {"ledger.sqlite", "ledger.sqlite-wal", "receipts.jsonl"} < modes.keys()
+    assert set(modes.values()) == {0o600}, modes
 
 
 def test_the_ledger_is_in_wal_mode(tmp_path: Path) -> None:

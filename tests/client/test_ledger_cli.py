@@ -76,6 +76,13 @@ def refused(site: Path, *arguments: str | Path) -> str:
     return result.exception.code
 
 
+def policy_check(site: Path) -> str:
+    plan = write_plan(PLAN, site / "plan.toml")
+    result = CliRunner().invoke(app, ["policy", "check", str(plan), "-c", str(site / "site.toml")])
+    assert isinstance(result.exception, SmrfedError), result.output
+    return result.exception.code
+
+
 def test_the_table_shows_what_each_patient_has_spent(site: Path) -> None:
     told = ledger(site)
     assert (told["epsilon"], told["median"]) == (times(3), times(2))
@@ -136,6 +143,20 @@ def test_a_forecast_says_what_would_remain_and_changes_nothing(site: Path) -> No
     assert {
         path.name: path.read_bytes() for path in state(site).path.glob("ledger.sqlite*")
     } == before
+
+
+def test_a_forecast_counts_what_is_released_beside_the_rounds(site: Path) -> None:
+    data = small_budget_plan(9.0, 8.0, training=FULL).model_dump(mode="json")
+    data["adaptation"] |= {
+        "site_moments": "linear", "moments_every": 2, "moments_noise_multiplier": 5.0,
+    }  # fmt: skip
+    data["evaluation"] |= {"release_every": 3, "release_noise_multiplier": 20.0}
+    plan = write_plan(FederationPlan.parse(data), site / "next.toml")
+    for rounds, moments in ((5, 3), (4, 2), (1, 1)):
+        told = ledger(site, "forecast", plan, "--rounds", str(rounds))
+        uses = [MechanismUse(9.0, 1.0, rounds), MechanismUse(5.0, 1.0, moments)]
+        assert told["alone"] == epsilon(uses, DELTA)
+        assert told["after"] == epsilon([MechanismUse(6.0, 1.0, 3), *uses], DELTA)
 
 
 def test_a_forecast_reads_from_the_archive_who_would_train_and_who_would_test(
@@ -225,19 +246,65 @@ def test_an_export_is_a_witness_against_an_older_ledger(site: Path, tmp_path: Pa
     assert refused(site, "verify-export", tmp_path / "ledger.html") == "SMR-E355"
 
 
-def test_the_receipts_are_a_witness_against_a_removed_ledger(site: Path) -> None:
+def receipt(site: Path, kind: str) -> None:
     Receipts(state(site).receipts).append(
         Decision(
-            released=True, rule="update", run_id="run-1", round=3, kind="train", mode="local",
+            released=True, rule="update", run_id="run-1", round=3, kind=kind, mode="local",
             plan_digest=PLAN.digest, arrays=1, numbers=1, bytes=4, metrics=(),
             body_sha256="0" * 64, reply_sha256="0" * 64, epsilon_after=1.0,
         )
     )  # fmt: skip
+
+
+def test_each_kind_of_release_needs_a_charge_of_its_own(site: Path) -> None:
+    receipt(site, "finalise")
+    ledger(site)
+    receipt(site, "evaluate")
+    assert refused(site) == "SMR-E353"
+
+
+def test_the_receipts_are_a_witness_against_a_removed_ledger(site: Path) -> None:
+    receipt(site, "train")
     ledger(site)
     for path in state(site).path.glob("ledger.sqlite*"):
         path.unlink()
     assert refused(site) == "SMR-E353"
     assert refused(site, "export", site / "x.html") == "SMR-E353"
+    assert policy_check(site) == "SMR-E353"
+    checked = CliRunner().invoke(app, ["check", str(site / "site.toml"), "--json"])
+    found = {line["what"]: line["code"] for line in json.loads(checked.stdout)["checks"]}
+    assert found["ledger"] == "SMR-E353"
+
+
+def test_a_lost_ledger_is_not_taken_for_one_that_has_spent_nothing(site: Path) -> None:
+    plan = write_plan(PLAN, site / "plan.toml")
+    check = ["policy", "check", str(plan), "-c", str(site / "site.toml"), "--json"]
+    assert f"{times(3):.3f} spent so far" in CliRunner().invoke(app, check).stdout
+    state(site).ledger.unlink()
+    assert policy_check(site) == "SMR-E303"
+
+
+def test_what_left_without_privacy_is_told_beside_every_epsilon(site: Path) -> None:
+    assert ledger(site)["without_privacy"] == 0
+    assert "not covered" not in call("ledger", "-c", site / "site.toml")
+    for number, kind, released in (
+        (1, "train", True), (1, "train", True), (2, "train", False), (3, "evaluate", True),
+        (3, "finalise", True),
+    ):  # fmt: skip
+        Receipts(state(site).receipts).append(
+            Decision(
+                released=released, rule="update", run_id="open", round=number, kind=kind,
+                mode="none", plan_digest="0" * 64, arrays=1, numbers=1, bytes=4, metrics=(),
+                body_sha256="0" * 64, reply_sha256="0" * 64, epsilon_after=None,
+            )
+        )  # fmt: skip
+    assert ledger(site)["without_privacy"] == 2
+    assert "2 releases in privacy mode none" in call("ledger", "-c", site / "site.toml")
+    # An officer reads a signed sentence that begins with "everything": it must not be a lie.
+    told = ledger(site, "export", site / "ledger.html")
+    assert told["overview"]["without_privacy"] == 2
+    text = (site / "ledger.html").read_text()
+    assert text.index("Not covered: 2 releases") < text.index("Everything that this hospital ever")
 
 
 def test_a_damaged_ledger_ends_every_command_with_a_number(site: Path) -> None:

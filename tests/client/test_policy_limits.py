@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,14 @@ def test_only_the_listed_coordinators_may_instruct() -> None:
             policy(coordinators=listed).admit_coordinator(one)
 
 
-@pytest.mark.parametrize("section", ["evaluation", "calibration"])
+@pytest.mark.parametrize("section", ["evaluation", "calibration", "moments"])
 def test_statistics_need_the_hospitals_word(section: str) -> None:
-    wanted: dict[str, Any] = {
+    sections: dict[str, dict[str, Any]] = {
         "evaluation": {"evaluation": {"release_every": 5, "release_noise_multiplier": 30.0}},
         "calibration": {"calibration": {"rule": "prior_free", "noise_multiplier": 30.0}},
-    }[section]
-    plan = FederationPlan.parse(small_budget_plan().model_dump() | wanted)
+        "moments": {"adaptation": {"site_moments": "linear", "moments_noise_multiplier": 30.0}},
+    }
+    plan = FederationPlan.parse(small_budget_plan().model_dump() | sections[section])
     with pytest.raises(SmrfedError, match="SMR-E364"):
         policy().admit_plan(plan)
     policy(**{f"allow_{section}": True}).admit_plan(plan)
@@ -200,7 +202,7 @@ def test_without_privacy_small_cells_stay(
     guard.release(reply(plan, 3), ARRAYS, plan, SHAPES)
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "calibrate"])
+@pytest.mark.parametrize("kind", ["evaluate", "calibrate", "moments"])
 def test_a_reply_of_a_kind_that_the_hospital_does_not_allow_stays(
     tmp_path: Path, kind: str
 ) -> None:
@@ -245,3 +247,27 @@ def test_the_explanation_refuses_what_the_policy_refuses_and_says_why() -> None:
     when = next(line for line in closed if line.subject == "data may leave")
     assert when.asks == "next at 2026-11-23 08:00 UTC"
     assert not any(line.verdict == "person" for line in closed)
+
+
+def test_a_policy_that_changed_stops_everything_until_it_is_read_again(tmp_path: Path) -> None:
+    plan, path = small_budget_plan(), tmp_path / "policy.toml"
+    path.write_text("max_epsilon = 10.0\n")
+    receipts = Receipts(tmp_path / "receipts.jsonl")
+    guard = EgressGate(SitePolicy.load(path), receipts)
+    guard.require_open(SHAPES)
+    guard.release(reply(plan), ARRAYS, plan, SHAPES)
+    guard.hand_over(sealed(reply(plan)))
+    acts: tuple[Callable[[], None], ...] = (
+        lambda: guard.require_open(SHAPES),
+        lambda: guard.hand_over(sealed(reply(plan))),
+        lambda: guard.release(reply(plan, 2), ARRAYS, plan, SHAPES),
+    )
+    for change in (lambda: path.write_text("modes = []\n"), path.unlink):
+        change()
+        for act in acts:
+            with pytest.raises(SmrfedError, match="SMR-E316"):
+                act()
+    assert [r.decision.rule for r in receipts.read()] == ["train schema", "SMR-E316", "SMR-E316"]
+    path.write_text("max_epsilon = 10.0\n")
+    for act in acts:
+        act()

@@ -53,6 +53,39 @@ def test_a_window_over_midnight_belongs_to_the_day_it_begins_on() -> None:
     assert opens_at(whole, utc("2026-11-23T00:00")) == utc("2026-11-29T00:00")
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    start=st.integers(0, 5 * 60 - 1),
+    end=st.integers(1, 5 * 60),
+    at=st.integers(0, 36 * 60),
+)
+def test_it_is_never_open_at_an_hour_outside_when_the_clock_is_put_forward(
+    zone: str, start: int, end: int, at: int
+) -> None:
+    if start >= end:
+        return
+    clocks = [f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (start, end)]
+    window = office(days=DAYS, start=clocks[0], end=clocks[1], timezone=zone)
+    day = {"America/New_York": "2026-03-08", "Australia/Lord_Howe": "2026-10-04"}
+    now = utc(f"{day.get(zone, '2026-03-29')}T00:00") + timedelta(minutes=at - 18 * 60)
+    opening = opens_at((window,), now)
+    assert opening is not None
+    local = opening.astimezone(ZoneInfo(zone))
+    assert start <= 60 * local.hour + local.minute < end
+    assert opens_at((window,), opening) == opening
+
+
+def test_a_window_that_closes_in_the_missing_hour_closes_when_the_clock_jumps() -> None:
+    night = (office(days=["sun"], start="01:30", end="02:15"),)
+    assert opens_at(night, utc("2026-03-29T00:59")) == utc("2026-03-29T00:59")
+    # The local clock says 03:00; until then it stayed open to 03:15.
+    assert opens_at(night, utc("2026-03-29T01:00")) == utc("2026-04-04T23:30")
+    # One that lies in the missing hour altogether does not open on that day.
+    short = (office(days=["sun"], start="02:10", end="02:50"),)
+    assert opens_at(short, utc("2026-03-28T12:00")) == utc("2026-04-05T00:10")
+
+
 def test_without_windows_it_is_always_open() -> None:
     assert opens_at((), utc("2026-11-21T03:00")) == utc("2026-11-21T03:00")
 

@@ -265,6 +265,23 @@ def test_tokens_on_disk_are_the_same_bits_and_are_computed_once(
     assert calls == 5  # another encoder, other tokens
 
 
+@pytest.mark.parametrize(
+    "other", [{"site_norm": "off"}, {"site_norm": "local"}, {"site_norm": "shared"}]
+)
+def test_what_lies_above_the_tokens_shares_them(
+    other: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patients = [Patient("p", None, (Scan("m0", Path("m0"), 1, None),))]
+    (first,) = patient_examples(small_model(small_plan("none")), patients, ArrayStore(), tmp_path)
+    model = small_model(small_plan("none", other["site_norm"]))
+    (direct,) = patient_examples(model, patients, ArrayStore())
+    # With another mode of layer A above the tokens, nothing is tokenised again.
+    monkeypatch.setattr(SiteModel, "tokenise", None)
+    (found,) = patient_examples(model, patients, ArrayStore(), tmp_path)
+    for example in (first, direct):
+        assert torch.equal(found.inputs.regions, example.inputs.regions)  # type: ignore[union-attr]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=5), st.integers()), max_size=4))
 def test_seeded_streams_repeat_and_differ_by_their_parts(parts: list[str | int]) -> None:

@@ -1,17 +1,16 @@
+"""The round driver with sites that are late, absent, slow to connect or down, and its result."""
+
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from safetensors.numpy import save
+from driver_runs import NAMES, PATIENT, FakeTime, drive, run
 from toy_federation import (
     COORDINATOR_KEY,
     SHAPES,
     Answer,
-    Fault,
     ToySite,
     ToyTransport,
     initial_arrays,
@@ -22,185 +21,11 @@ from toy_federation import (
     site_keys,
 )
 
-from server.rounds.driver import RoundDriver, RunResult
+from server.rounds.driver import RoundDriver
 from server.rounds.events import Event
-from server.rounds.settings import DriverSettings
-from server.rounds.transport import Failure, Transport
+from server.rounds.transport import Failure
 from shared_model.errors import SmrfedError
-from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import decode_arrays, encode_arrays
-from shared_model.protocol.sealed import Sealed, seal
-
-NAMES = ("a", "b", "c")
-PATIENT = DriverSettings(poll_interval_s=1.0, retry_interval_s=2.0, absent_grace_s=20.0)
-
-
-class FakeTime:
-    """Seconds that pass only while the driver sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def run(
-    path: Path,
-    plan: FederationPlan,
-    transport: Transport,
-    settings: DriverSettings | None = None,
-    observer: object = None,
-) -> RunResult:
-    directory = make_run(path, plan)
-    return drive(directory, plan, transport, settings, observer)
-
-
-def drive(directory, plan, transport, settings=None, observer=None) -> RunResult:
-    fake = FakeTime()
-    return RoundDriver(
-        plan,
-        directory,
-        transport,
-        COORDINATOR_KEY,
-        site_keys(plan),
-        observer,
-        settings=settings or DriverSettings.in_process(),
-        clock=fake.clock,
-        sleep=fake.sleep,
-    ).run()
-
-
-def spoil_arrays(change) -> Fault:
-    """A site that signs a spoilt update."""
-
-    def fault(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-        if read(message).kind == "finalise":
-            return reply
-        arrays = decode_arrays(reply.body)
-        change(arrays)
-        return site.sign(message, encode_arrays(arrays))
-
-    return fault
-
-
-def with_header(**changes: object) -> Fault:
-    def fault(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-        if read(message).kind == "finalise":
-            return reply
-        return site.sign(message, reply.body, **changes)
-
-    return fault
-
-
-def nan(arrays) -> None:
-    arrays["head.weight"][1, 1] = np.nan
-
-
-def wrong_shape(arrays) -> None:
-    arrays["head.bias"] = np.ones((4,), np.float32)
-
-
-def missing_name(arrays) -> None:
-    del arrays["head.bias"]
-
-
-def extra_name(arrays) -> None:
-    arrays["encoder.weight"] = np.ones((1,), np.float32)
-
-
-def too_large(arrays) -> None:
-    arrays["head.bias"][:] = 5000.0
-
-
-def too_long(arrays) -> None:
-    arrays["head.bias"][:] = 900.0
-
-
-def wrong_dtype(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    if read(message).kind == "finalise":
-        return reply
-    body = save({n: v.astype(np.float64) for n, v in decode_arrays(reply.body).items()})
-    return site.sign(message, body)
-
-
-def forged(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return seal(reply.header, reply.body, Ed25519PrivateKey.generate())
-
-
-def other_site(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    """Another registered site answers in this one's place, with its own name and key."""
-    return ToySite("a").sign(message, reply.body)
-
-
-def garbage_header(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return seal(b"\xff{[[[", reply.body, site.key)
-
-
-def garbage_body(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return site.sign(message, b"\x08" + bytes(range(200)))
-
-
-def exchanged_body(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return seal(reply.header, reply.body + b"x", site.key)
-
-
-def never(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return None
-
-
-def fails(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    return Failure("ClientApp stopped responding")
-
-
-def explodes(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-    raise RuntimeError("a defect in the transport")
-
-
-BAD_REPLIES: list[tuple[str, str, Fault]] = [
-    ("NaN", "SMR-E517", spoil_arrays(nan)),
-    ("wrong shape", "SMR-E516", spoil_arrays(wrong_shape)),
-    ("missing name", "SMR-E515", spoil_arrays(missing_name)),
-    ("extra name", "SMR-E515", spoil_arrays(extra_name)),
-    ("out of range", "SMR-E510", spoil_arrays(too_large)),
-    ("norm", "SMR-E518", spoil_arrays(too_long)),
-    ("wrong dtype", "SMR-E115", wrong_dtype),
-    ("wrong round", "SMR-E513", with_header(round=77)),
-    ("wrong run", "SMR-E513", with_header(run_id="other-run")),
-    ("wrong plan", "SMR-E513", with_header(plan_digest="0" * 64)),
-    ("wrong instruction", "SMR-E513", with_header(instruction_sha256="0" * 64)),
-    ("name of another site", "SMR-E512", with_header(site="a")),
-    ("answer of another site", "SMR-E113", other_site),
-    ("forged", "SMR-E113", forged),
-    ("garbage header", "SMR-E116", garbage_header),
-    ("garbage body", "SMR-E115", garbage_body),
-    ("exchanged body", "SMR-E117", exchanged_body),
-    ("late", "SMR-E503", never),
-    ("transport failure", "SMR-E504", fails),
-    ("defect", "SMR-E504", explodes),
-]
-
-
-@pytest.mark.parametrize(("name", "code", "fault"), BAD_REPLIES, ids=[b[0] for b in BAD_REPLIES])
-def test_a_bad_site_is_set_aside_by_name_and_the_others_complete(
-    tmp_path: Path, name: str, code: str, fault: Fault
-) -> None:
-    plan = make_plan(*NAMES)
-    settings = PATIENT.model_copy(update={"norm_bound": 50.0})
-    result = run(tmp_path / "run", plan, ToyTransport(*NAMES, faults={"b": fault}), settings)
-
-    assert len(result.history) == 4
-    for record in result.history:
-        assert record.accepted == ("a", "c")
-        assert record.sites["b"].code == code
-        assert record.sites["b"].reason
-        assert record.weight == plan.weights["a"] + plan.weights["c"]
-    # The result is the one of a federation in which b never answers.
-    without = run(tmp_path / "two", plan, ToyTransport(*NAMES, faults={"b": never}), PATIENT)
-    assert result.body == without.body
+from shared_model.protocol.sealed import Sealed
 
 
 def test_the_result_is_the_weighted_mean_of_the_updates(tmp_path: Path) -> None:
@@ -252,22 +77,6 @@ def test_neither_reply_order_nor_site_order_changes_a_bit(tmp_path: Path) -> Non
     assert run(tmp_path / "three", reordered, ToyTransport(*NAMES)).body == straight.body
 
 
-def test_a_replayed_reply_of_an_earlier_round_is_not_used(tmp_path: Path) -> None:
-    first: list[Sealed] = []
-
-    def replay(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-        first.append(reply)
-        return first[0] if read(message).kind == "train" else reply
-
-    plan = make_plan(*NAMES)
-    result = run(tmp_path / "run", plan, ToyTransport(*NAMES, faults={"b": replay}), PATIENT)
-    assert result.history[0].accepted == NAMES
-    for record in result.history[1:]:
-        assert record.accepted == ("a", "c")
-        assert record.sites["b"].code == "SMR-E513"
-        assert "round" in record.sites["b"].reason
-
-
 def test_a_late_reply_is_ignored_and_the_site_takes_part_in_the_next_round(tmp_path: Path) -> None:
     class Late(ToyTransport):
         """b's reply to round 1 arrives while round 2 runs."""
@@ -287,40 +96,6 @@ def test_a_late_reply_is_ignored_and_the_site_takes_part_in_the_next_round(tmp_p
     result = run(tmp_path / "run", plan, Late(*NAMES), PATIENT, observe)
     assert result.history[0].set_aside == {"b": "SMR-E503 no answer within 60 s"}
     assert [r.accepted for r in result.history[1:]] == [NAMES] * 3
-
-
-def test_metrics_are_kept_in_mode_none_and_refused_in_mode_local(tmp_path: Path) -> None:
-    metrics = with_header(metrics={"loss": 0.25})
-    result = run(tmp_path / "none", make_plan(*NAMES), ToyTransport(*NAMES, faults={"b": metrics}))
-    assert result.history[0].sites["b"].metrics == {"loss": 0.25}
-    local = make_plan(*NAMES, privacy={"mode": "local", "noise_multiplier": 1.0})
-    result = run(tmp_path / "local", local, ToyTransport(*NAMES, faults={"b": metrics}))
-    assert result.history[0].sites["b"].code == "SMR-E514"
-    assert "b" not in result.history[0].accepted
-
-
-def test_hostile_words_reach_no_terminal_and_no_history(tmp_path: Path) -> None:
-    def fault(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
-        if read(message).kind == "finalise":
-            return Failure("\x1b[2Jbye \ud800")
-        header = json.loads(reply.header) | hostile[read(message).round - 1]
-        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-        return seal(text.encode(), reply.body, site.key)
-
-    hostile: list[dict[str, object]] = [
-        {"metrics": {"loss": float("nan")}},
-        {"metrics": {"\ud800\x1b[2J": 1.0}},
-        {"\ud800\x1b[2J": 1.0},
-        {"metrics": {"x" * 60_000: 1.0}},
-    ]
-    directory = make_run(tmp_path / "run", make_plan(*NAMES))
-    drive(directory, directory.plan, ToyTransport(*NAMES, faults={"b": fault}), PATIENT)
-    history = directory.latest().history
-    assert [r.sites["b"].code for r in history] == ["SMR-E116", "SMR-E116", "SMR-E116", "SMR-E514"]
-    for record in (*history, directory.finalised()):
-        reason = record.sites["b"].reason
-        assert reason.isprintable()
-        assert len(reason) < 600
 
 
 def test_an_outage_of_all_sites_is_outlived_by_the_next_attempt(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_a_release_that_cannot_be_counts_is_refused() -> None:
         (lambda a: a[CONFUSION].__setitem__((0, 0), np.inf), "SMR-E571"),
         (lambda a: a.pop(CONFUSION), "SMR-E515"),
         (lambda a: a.update({CONFUSION: np.zeros((2, 2), np.float32)}), "SMR-E516"),
+        # Not even decoded: a site must not decide how much memory the coordinator takes.
+        (lambda a: a.update(more=np.zeros(1 << 20, np.float32)), "SMR-E516"),
     ):
         arrays = {name: value.copy() for name, value in honest.items()}
         change(arrays)

@@ -17,7 +17,7 @@ def test_settings_survive_the_file(tmp_path: Path) -> None:
     written = Deployment(
         coordinator_key=Path("/keys/coordinator.pem"),
         site_keys=Path("/keys/sites"),
-        driver=DriverSettings(poll_interval_s=0.25, norm_bound=3.0),
+        driver=DriverSettings(poll_interval_s=0.25, silence_s=3.0),
     )
     written.save(tmp_path)
     assert Deployment.load(tmp_path) == written

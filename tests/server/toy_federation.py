@@ -77,12 +77,22 @@ class ToySite:
             instruction = read(message)
             if instruction.kind == "train":
                 self.trained.append(instruction.round)
-                arrays = self.update(decode_arrays(message.body), instruction.round)
+                arrays = self.pushed_back(decode_arrays(message.body), instruction.round)
             else:
                 self.finalised.append(message.body)
                 arrays = {}
             self._answers[message.digest] = self.sign(message, arrays)
         return self._answers[message.digest]
+
+    def pushed_back(self, body: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+        """The update; where a common control variate came along, it pushes the other way."""
+        theta = {n: value for n, value in body.items() if not n.startswith("control-variate/")}
+        arrays = self.update(theta, number)
+        for name in SHAPES:
+            control = body.get(f"control-variate/{name}")
+            if control is not None:
+                arrays[name] = (arrays[name] - 0.1 * control).astype(np.float32)
+        return arrays
 
     def update(self, theta: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
         generator = np.random.default_rng([number, *self.name.encode()])

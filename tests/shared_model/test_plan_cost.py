@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import dp_accounting
 import pytest
+from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from shared_model.privacy.plan_cost import (
     planned_releases,
     release_use,
 )
-from shared_model.releases.schedule import calibration_due, evaluation_due
+from shared_model.releases.schedule import calibration_due, evaluation_due, moments_due
 
 
 def plan(
@@ -26,6 +28,7 @@ def plan(
     privacy: dict[str, Any] | None = None,
     evaluation: dict[str, Any] | None = None,
     calibration: dict[str, Any] | None = None,
+    adaptation: dict[str, Any] | None = None,
 ) -> FederationPlan:
     return FederationPlan.parse(
         {
@@ -36,6 +39,7 @@ def plan(
             "training": {"rounds": 10, "local_steps": 2, "sampling_rate": 0.5},
             "evaluation": evaluation or {},
             "calibration": calibration or {},
+            "adaptation": adaptation or {},
             "federation": {"sites": [{"name": "a", "declared_patients": 40}]},
         }
     )
@@ -43,6 +47,7 @@ def plan(
 
 EVALUATED = {"release_every": 4, "release_noise_multiplier": 6.0}
 CALIBRATED = {"rule": "prior_free", "noise_multiplier": 7.0}
+MOMENTS = {"site_moments": "linear", "moments_every": 4, "moments_noise_multiplier": 3.0}
 
 
 def test_a_plan_of_rounds_alone_costs_its_steps() -> None:
@@ -67,16 +72,36 @@ def test_calibration_composes_with_training_and_evaluation_stands_beside() -> No
     assert plan_epsilon(loud) == epsilon([MechanismUse(1.0, 1.0, 10)], 1e-5)
 
 
+def test_moments_of_training_patients_compose_with_their_training() -> None:
+    whole = plan(evaluation=EVALUATED, calibration=CALIBRATED, adaptation=MOMENTS)
+    counts = {release.purpose: release.count for release in planned_releases(whole)}
+    # After rounds 4, 8 and the last one: a patient is in one class, so each counts once.
+    assert counts == {"train": 10, "moments": 3, "calibrate": 1, "evaluate": 3}
+    # Another accountant, which knows nothing of plans.
+    oracle = pld.PLDAccountant()
+    step = dp_accounting.PoissonSampledDpEvent(0.5, dp_accounting.GaussianDpEvent(5.0))
+    oracle.compose(step, 20)
+    oracle.compose(dp_accounting.GaussianDpEvent(3.0), 3)
+    oracle.compose(dp_accounting.GaussianDpEvent(7.0), 1)
+    assert plan_epsilon(whole) == pytest.approx(oracle.get_epsilon(1e-5), rel=2e-3)
+    assert plan_epsilon(whole) > plan_epsilon(plan(calibration=CALIBRATED))
+    # They are neither free nor forgotten when the noise of training is sought.
+    noise = calibrate_plan_noise(plan(adaptation=MOMENTS), target_epsilon=6.0)
+    assert noise > calibrate_plan_noise(plan(), target_epsilon=6.0)
+
+
 @pytest.mark.parametrize("every", [1, 3, 4, 5, 10, 11])
 def test_as_many_releases_are_planned_as_the_schedule_asks_for(every: int) -> None:
     whole = plan(
         evaluation={"release_every": every, "release_noise_multiplier": 6.0},
         calibration=CALIBRATED,
+        adaptation=MOMENTS | {"moments_every": every},
     )
     rounds = range(1, whole.training.rounds + 1)
     counts = {release.purpose: release.count for release in planned_releases(whole)}
     assert counts["evaluate"] == sum(evaluation_due(whole, number) for number in rounds)
     assert counts["calibrate"] == sum(calibration_due(whole, number) for number in rounds)
+    assert counts["moments"] == sum(moments_due(whole, number) for number in rounds)
 
 
 def test_adaptive_clipping_costs_nothing_more() -> None:

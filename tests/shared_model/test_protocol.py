@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -184,6 +186,27 @@ def test_keys_are_private_files_and_are_never_overwritten(tmp_path: Path) -> Non
     assert keys.fingerprint(public) == keys.fingerprint(key.public_key())
     with pytest.raises(FileExistsError):
         keys.create_signing_key(path)
+
+
+def test_a_full_disk_leaves_no_half_key_and_a_lost_public_half_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "site.key"
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            keys.load_or_create_signing_key(path)
+    assert list(tmp_path.iterdir()) == []
+    key = keys.load_or_create_signing_key(path)
+    for spoil in (Path.unlink, lambda public: public.write_bytes(b"")):
+        spoil(keys.public_path(path))
+        keys.load_or_create_signing_key(path)
+        public = keys.load_public_key(keys.public_path(path))
+        assert keys.fingerprint(public) == keys.fingerprint(key.public_key())
 
 
 def test_a_file_that_is_no_key_is_a_typed_error(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_site import small_model, small_plan
 
 from client.privacy.secure_random import SecureRandom
-from client.training import patient_sgd, rounds
+from client.training import patient_gradients, patient_sgd, rounds
 from client.training.examples import PatientExamples
+from client.training.flat_parameters import FlatParameters
 from client.training.patient_optimizer import PatientOptimizer
 from client.training.patient_sgd import PatientSGD
 from shared_model.errors import SmrfedError
@@ -97,6 +99,41 @@ def attack_called(part: str) -> Attack:
     return found
 
 
+WAYS = {
+    "loop": patient_gradients.LoopGradients,
+    "mapped": patient_gradients.MappedGradients,
+    "own": patient_gradients.OwnCopyGradients,
+}
+
+
+def spied_ways(monkeypatch: pytest.MonkeyPatch) -> set[type]:
+    """Fills with the engines that rounds compute gradients with."""
+    taken: set[type] = set()
+    choose = patient_gradients.patient_gradients
+
+    def spied(*args: Any, **options: Any) -> Any:
+        way = choose(*args, **options)
+        taken.add(type(way))
+        return way
+
+    monkeypatch.setattr(rounds, "patient_gradients", spied)
+    return taken
+
+
+def test_the_gate_attacks_the_way_in_which_smrnet_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site_model = small_model(small_plan())
+    names = site_model.groups["shared"]
+    flat = FlatParameters(site_model.parameters(names))
+    default = type(patient_gradients.patient_gradients(site_model, names, flat))
+    flat.close()
+    taken = spied_ways(monkeypatch)
+    for attack in engine_attacks()[:2]:
+        attack.play(0, lambda _share: None)
+    assert taken == {default, patient_gradients.LoopGradients}
+
+
 def test_the_engine_passes_its_gate() -> None:
     verdicts = audit_engine(seed=1)
     assert not any(verdict.refuted for verdict in verdicts)
@@ -153,11 +190,12 @@ def test_two_independent_refutations_keep_the_false_alarms_below_the_limit() -> 
     assert attacks * error**2 == pytest.approx(FALSE_ALARM)
 
 
-@pytest.mark.parametrize("way", ["loop", "mapped"])
+@pytest.mark.parametrize("way", ["loop", "mapped", "own"])
 def test_a_canary_moves_the_update_by_its_direction_and_the_clipping_norm(
     way: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The attacker's model is what it says: clipped by the engine, equal in both ways."""
+    """The attacker's model is what it says: clipped by the engine, equal in all ways."""
+    taken = spied_ways(monkeypatch)
     monkeypatch.setattr(rounds, "SecureRandom", NoiseOff)
     plan = canary_plan(0.01, rounds=3, local_steps=2, clipping_norm=0.5)
     played = play(plan, GradientGame(canaries=12, scans=3, way=way, seed=5))
@@ -168,6 +206,7 @@ def test_a_canary_moves_the_update_by_its_direction_and_the_clipping_norm(
     drawn = draw(canary_plan(0.01, rounds=1), RepeatedGame(draws=2, crowd=3, way=way))
     assert drawn.outside["direction"] == pytest.approx(-3, abs=0.01)
     assert drawn.inside["direction"] == pytest.approx(-2, abs=0.01)
+    assert taken == {WAYS[way]}
 
 
 def test_directions_are_orthonormal_and_canaries_keep_their_scans() -> None:

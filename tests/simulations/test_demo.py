@@ -10,6 +10,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from shared_model.evaluation.writing import read_evaluation
 from simulations.demo.run import run_demo
 from simulations.demo.settings import DemoSettings, demo_plan, read_weights_card
 from simulations.report.storage import read_report_json
@@ -54,6 +55,34 @@ def test_every_hospital_spent_what_its_ledger_says_and_not_more_than_the_budget(
         assert 0 < spent.spent_epsilon <= spent.budget_epsilon
         assert spent.steps == SMALL.rounds * SMALL.local_steps
     assert private.epsilon == max(spent.spent_epsilon for spent in report.privacy)
+
+
+def test_the_full_evaluation_is_linked_and_agrees_with_the_report(finished: Path) -> None:
+    report = read_report_json(finished / "report.json")
+    document = read_evaluation(finished / "evaluation.json")
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert 'href="evaluation.html"' in page
+    assert (finished / "evaluation.html").exists()
+    assert document.headline == report.headline_arm
+    assert document.alone == "alone"
+    assert document.overlap.checked
+    assert document.privacy is not None
+    assert document.privacy.epsilon == report.arm("federated-private").epsilon
+    compared = 0
+    for arm in report.arms:
+        for where, score in arm.scores.items():
+            groups = document.arm(arm.key).groups
+            # One unseen hospital stands under the sum; alone has no single model there.
+            if where in groups:
+                found = groups[where].metrics["balanced_accuracy"].value
+                assert found == pytest.approx(score.balanced_accuracy)
+                compared += 1
+    # Every arm where hospitals took part, and all but alone and the personal one at the unseen.
+    assert compared == 2 * len(report.arms) - 2
+    tables = {path.stem for path in (finished / "predictions").glob("*.csv")}
+    assert tables == {arm.key for arm in report.arms}
+    card = (finished / "model_card.md").read_text(encoding="utf-8")
+    assert "Simulated patients only" in card
 
 
 def test_a_second_call_repeats_nothing_and_gives_the_same_numbers(finished: Path) -> None:

@@ -1,0 +1,48 @@
+"""The loss that local training minimises: of each scan on its own, so that a clip bounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+class ModelOutput(Protocol):
+    """What a model says about B scans; SMR-Net's also has an ``embedding (B, E)``."""
+
+    @property
+    def logits(self) -> Tensor:
+        """``(B, C)``."""
+        ...
+
+
+class Alignment(Protocol):
+    """A term per scan from released values and that scan's own output (layer B)."""
+
+    def __call__(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """``(B,)`` from ``(B, E)`` and ``(B,)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class PatientLoss:
+    """Cross entropy, plus the ``alignment`` term where the plan switches layer B on.
+
+    Row i depends on scan i alone, and on public or released values: a loss that looked at two
+    patients at once (batch moments, CORAL, MMD) would void the bound on one patient's gradient.
+    """
+
+    alignment: Alignment | None = None
+
+    def __call__(self, output: ModelOutput, labels: Tensor) -> Tensor:
+        """``(B,)`` losses of the scans with labels ``(B,)``; also under ``vmap`` with B = 1."""
+        loss = cross_entropy(output.logits, labels, reduction="none")
+        if self.alignment is None:
+            return loss
+        return loss + self.alignment(output.embedding, labels)  # type: ignore[attr-defined]
+
+
+#: Without layer B.
+CROSS_ENTROPY = PatientLoss()

@@ -1,0 +1,50 @@
+"""The released model of a run, ready to be carried to a hospital that took no part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from server.checkpoints.durable import replace_durably
+from server.checkpoints.run_directory import RunDirectory
+from server.evaluation.records import ReleaseStore
+from server.rounds.releases import released_body
+from shared_model.adaptation.model_moments import ModelMoments, model_moments
+from shared_model.errors import SmrfedError
+from shared_model.exported import ADAPTATION, exported_files
+from shared_model.protocol.arrays import body_digest
+
+
+def released_moments(run: RunDirectory) -> ModelMoments:
+    """Moments of the newest model, of which layer C makes use; raises SMR-E643 without any."""
+    record = ReleaseStore(run.path).find("calibrate", run.plan.training.rounds)
+    arrays = {}
+    if record is not None and record.body_sha256 == body_digest(run.latest().release_body):
+        arrays = record.arrays
+    return model_moments(
+        arrays,
+        run.plan,
+        body_digest(released_body(run)),
+        None if record is None else record.offsets,
+    )
+
+
+def export_folder(run: RunDirectory, folder: Path) -> SmrfedError | None:
+    """Write the newest model, its plan and, if there are any, its moments; raises OSError.
+
+    Returns why the moments were left out, or None. A file of an older export never stays beside a
+    new model.
+    """
+    reason, moments = None, None
+    try:
+        moments = released_moments(run)
+    except SmrfedError as error:
+        if error.code != "SMR-E643":
+            raise
+        reason = error
+    folder.mkdir(parents=True, exist_ok=True)
+    files = exported_files(run.plan, released_body(run), moments)
+    if moments is None:
+        (folder / ADAPTATION).unlink(missing_ok=True)
+    for name, content in files.items():
+        replace_durably(folder / name, content)
+    return reason

@@ -1,0 +1,1 @@
+"""How the parties meet what differs between sites: released moments, and what uses them."""

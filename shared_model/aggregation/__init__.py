@@ -1,0 +1,1 @@
+"""How updates become the next model: what the plan says, and what travels beside the parameters."""

@@ -1,0 +1,48 @@
+"""What a plan says about privacy and the model, as an evaluation states it."""
+
+from __future__ import annotations
+
+from shared_model.evaluation.model_card import ModelFacts
+from shared_model.evaluation.results import Privacy
+from shared_model.plan import FederationPlan
+
+_TRUST = {
+    "none": "nothing is hidden from the coordinator but the images",
+    "local": "every hospital adds its own noise; nobody outside is trusted with a patient",
+}
+
+
+LEDGERS = "the largest spent at any hospital, by the ledgers"
+
+
+def privacy_of(plan: FederationPlan, epsilon: float | None, how: str = LEDGERS) -> Privacy:
+    """The guarantee of a plan, with the epsilon that ledgers or the plan's accounting state."""
+    private = plan.privacy.mode != "none"
+    return Privacy(
+        mode=plan.privacy.mode,
+        epsilon=epsilon if private else None,
+        delta=plan.privacy.delta if private else None,
+        unit="patient, with all scans and visits",
+        neighbouring="add or remove one patient of a hospital",
+        trust=_TRUST.get(plan.privacy.mode, plan.privacy.mode),
+        how=how,
+    )
+
+
+def model_facts_of(
+    plan: FederationPlan, trained_on: str, federated_parameters: int | None = None
+) -> ModelFacts:
+    """What a plan says of its model; what nobody said stays unsaid."""
+    grid = plan.input.grid
+    config = ", ".join(f"{name} {value}" for name, value in sorted(plan.model.config.items()))
+    shape = " x ".join(str(n) for n in grid.shape)
+    return ModelFacts(
+        name=plan.name,
+        architecture=f"{plan.model.name}{f' ({config})' if config else ''}, site_norm "
+        f"{plan.adaptation.site_norm}, personalised {plan.adaptation.personalise}",
+        federated_parameters=federated_parameters,
+        input=f"T1-weighted MRI, prepared as “{plan.input.preparation.source}”, {shape} voxels of "
+        f"{grid.spacing_mm:g} mm",
+        trained_on=trained_on,
+        training_sites=tuple(site.name for site in plan.federation.sites),
+    )

@@ -1,0 +1,53 @@
+"""All items of the battery on all seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from simulations.battery.measures import Measured
+from simulations.battery.result import BatteryResult
+from simulations.battery.seed import load_seed
+from simulations.battery.sensitivity import sensitivity_result
+from simulations.battery.shuffled_sites import measure_shuffled, shuffled_result
+from simulations.battery.site_alignment import ARMS, alignment_results, measure_arms
+from simulations.battery.site_secrets import wire_result
+
+ITEMS = ("alignment", "wire", "sensitivity", "shuffled")
+
+
+def run_battery(
+    out: Path,
+    seeds: Sequence[int],
+    scenarios: Sequence[str],
+    patients: int,
+    people: int,
+    workers: int,
+    progress: Callable[[str], None] = lambda _: None,
+    items: Sequence[str] = ITEMS,
+) -> list[BatteryResult]:
+    """Items 1 and 2 for every arm of layer B; on the first scenario 7 for its best, and on the
+    first seed of it 5 and 6."""
+    results: list[BatteryResult] = []
+    for scenario in scenarios:
+        arms: dict[int, dict[str, Measured]] = {}
+        shuffled: dict[int, dict[str, Measured]] = {}
+        for seed in seeds:
+            progress(f"{scenario}, seed {seed}: patients and tokens")
+            data = load_seed(scenario, seed, out, patients=patients, people=people, workers=workers)
+            progress(f"{scenario}, seed {seed}: arms")
+            first = scenario == scenarios[0]
+            if "alignment" in items:
+                arms[seed] = measure_arms(data)
+            if "shuffled" in items and first:
+                shuffled[seed] = measure_shuffled(data)
+            if "wire" in items and first and seed == seeds[0]:
+                results.append(wire_result(data, out / f"{scenario}-{seed}", out / "runs"))
+            if "sensitivity" in items and first and seed == seeds[0]:
+                results.append(sensitivity_result(data))
+        for arm in ARMS:
+            if arms and arm != "off":
+                results += alignment_results(scenario, arms, arm)
+        if shuffled:
+            results.append(shuffled_result(scenario, shuffled))
+    return results

@@ -1,0 +1,1 @@
+"""Experiments as TOML files: which hospitals, which arms, which comparisons; no code."""
