@@ -30,7 +30,7 @@ def battery_command(
     ] = None,
     items: Annotated[
         list[str] | None,
-        typer.Option("--item", help="alignment, wire, sensitivity or shuffled; repeatable"),
+        typer.Option("--item", help="alignment, wire, sensitivity, shuffled or unseen; repeatable"),
     ] = None,
     patients: Annotated[int, typer.Option("--patients", min=12, help="at each hospital")] = 64,
     people: Annotated[int, typer.Option("--travellers", min=3, help="scanned everywhere")] = 12,
@@ -41,7 +41,11 @@ def battery_command(
     Results of the record that are not measured again are kept.
     """
     from simulations.battery.run import ITEMS, run_battery
+    from simulations.battery.seed import SCENARIOS
 
+    for asked, known in ((items or [], ITEMS), (scenarios or [], tuple(SCENARIOS))):
+        if unknown := set(asked) - set(known):
+            raise typer.BadParameter(f"{sorted(unknown)}; known: {', '.join(known)}")
     console = Console()
     results: list[BatteryResult] = []
     with console.status("") as status:

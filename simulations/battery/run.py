@@ -12,8 +12,9 @@ from simulations.battery.sensitivity import sensitivity_result
 from simulations.battery.shuffled_sites import measure_shuffled, shuffled_result
 from simulations.battery.site_alignment import ARMS, alignment_results, measure_arms
 from simulations.battery.site_secrets import wire_result
+from simulations.battery.unseen_items import loso_gain, rare_disease, seeds_of
 
-ITEMS = ("alignment", "wire", "sensitivity", "shuffled")
+ITEMS = ("alignment", "wire", "sensitivity", "shuffled", "unseen")
 
 
 def run_battery(
@@ -27,9 +28,9 @@ def run_battery(
     items: Sequence[str] = ITEMS,
 ) -> list[BatteryResult]:
     """Items 1 and 2 for every arm of layer B; on the first scenario 7 for its best, and on the
-    first seed of it 5 and 6."""
+    first seed of it 5 and 6; items 3 and 4 on cohorts of their own."""
     results: list[BatteryResult] = []
-    for scenario in scenarios:
+    for scenario in scenarios if set(items) - {"unseen"} else ():
         arms: dict[int, dict[str, Measured]] = {}
         shuffled: dict[int, dict[str, Measured]] = {}
         for seed in seeds:
@@ -50,4 +51,7 @@ def run_battery(
                 results += alignment_results(scenario, arms, arm)
         if shuffled:
             results.append(shuffled_result(scenario, shuffled))
+    if "unseen" in items:
+        views = seeds_of(out / "unseen", progress, ("none",), workers)["none"]
+        results += [loso_gain(views), rare_disease(views)]
     return results

@@ -27,7 +27,9 @@ from client.egress.gate import EgressGate
 from client.egress.policy import SitePolicy
 from client.egress.receipts import Receipts
 from client.egress.refusals import Refusals, Refused
+from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
+from shared_model.privacy.accounting import MechanismUse
 from shared_model.protocol.acknowledgement import Received, countersign
 from shared_model.protocol.arrays import body_digest, encode_arrays
 from shared_model.protocol.keys import create_signing_key
@@ -55,6 +57,7 @@ class Site:
         self.key = create_signing_key(self.state.key)
         self.receipts = Receipts(self.state.receipts)
         self.gate = EgressGate(SitePolicy(), self.receipts)
+        self.ledger = Ledger(self.state.ledger)
         self.store = ReplyStore(self.state.replies, archive=SentArchive(self.state.sent, 1 << 20))
         self.replies = {number: self.answer(number) for number in range(1, ROUNDS + 1)}
 
@@ -74,11 +77,17 @@ class Site:
             instruction_sha256=f"{number:064x}",
         )
         shapes = {name: value.shape for name, value in arrays.items()}
+        # Cheap, so that five rounds stay within the budget: what left must have been charged.
+        charged = self.ledger.reserve(
+            "run-1", number, PLAN, MechanismUse(100.0, 1.0, 1), patients=["p"]
+        )
+        self.ledger.commit(charged)
         self.gate.release(header, arrays, PLAN, shapes, epsilon_after=0.5)
         question = Question("run-1", number, "train", f"{number:064x}")
         reply = seal(header.canonical_json, body, self.key)
         self.store.claim(question)
         self.store.save(question, reply)
+        self.ledger.seal(charged, reply.digest.hex())
         return reply
 
     def received(self, number: int, **changes: Any) -> Received:

@@ -86,7 +86,8 @@ class ToySite:
 
     def pushed_back(self, body: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
         """The update; where a common control variate came along, it pushes the other way."""
-        theta = {n: value for n, value in body.items() if not n.startswith("control-variate/")}
+        # Names of parameters hold no slash; what comes along with them does.
+        theta = {name: value for name, value in body.items() if "/" not in name}
         arrays = self.update(theta, number)
         for name in SHAPES:
             control = body.get(f"control-variate/{name}")
