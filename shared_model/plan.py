@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from shared_model.adaptation.section import AdaptationSection
 from shared_model.aggregation.contradictions import refuse_contradictions
 from shared_model.aggregation.section import AggregationSection
 from shared_model.augmentation import AugmentationSection
@@ -25,14 +26,11 @@ from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.groups import ParameterGroups
 from shared_model.preparation import Preparation
+from shared_model.privacy.most_noise import MOST_NOISE
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 PrivacyMode = Literal["none", "local"]
-#: Largest noise multiplier: beyond it the accounting overflows, and nothing is learnt anyway.
-MOST_NOISE = 1e6
-SiteNorm = Literal["off", "shared", "residual", "local"]
-SiteMomentsUse = Literal["off", "confusion", "linear", "shift"]
 
 
 class _Section(BaseModel):
@@ -158,67 +156,6 @@ class TrainingSection(_Section):
         description="of forward and backward passes where the hardware has it; gradients, norms, "
         "clipping and noise are in float32 and float64 always",
     )
-
-
-class AdaptationSection(_Section):
-    """Layers A and B: site-adaptive normalisation and aligned embeddings (science.md 3.2, 3.3)."""
-
-    site_norm: SiteNorm = Field(
-        default="residual",
-        description="off: plain GroupNorm; shared: federated affine; residual: shared affine plus "
-        "a local residual, zero at an unseen site; local: affine never leaves (FedBN-like)",
-    )
-    personalise: Literal["never", "after", "private"] = Field(
-        default="after",
-        description="after: each site fits its residual once the last global model is released, so "
-        "that no un-noised site state ever steers a release; private: the residual trains in the "
-        "rounds, clipped and noised together with the shared parameters, and never leaves",
-    )
-    personalise_steps: int = Field(default=30, ge=1)
-    personalise_learning_rate: float = Field(default=0.05, gt=0)
-    personalise_penalty: float = Field(
-        default=0.1, ge=0, description="weight of (1/2)||residual||^2 in the local objective"
-    )
-    site_moments: SiteMomentsUse = Field(
-        default="off",
-        description="layer B, from noised class-conditional moments of every site's embeddings: "
-        "confusion and linear add a term to each patient's loss; shift sets each site's residual "
-        "from the released moments alone",
-    )
-    moments_every: int = Field(
-        default=10, ge=1, description="moments leave after every so many rounds and after the last"
-    )
-    moments_noise_multiplier: float = Field(
-        default=0.0,
-        ge=0,
-        le=MOST_NOISE,
-        description="noise of one such release over its sensitivity",
-    )
-    moments_radius: float = Field(
-        default=12.0, gt=0, description="L2 bound of one patient's embedding"
-    )
-    moments_weight: float = Field(
-        default=0.1, ge=0, description="of the term that confusion or linear add to the loss"
-    )
-    moments_dimensions: int | None = Field(
-        default=None,
-        ge=1,
-        le=1024,
-        description="dimensions of a public random projection of the embedding; none: all of them",
-    )
-
-    @model_validator(mode="after")
-    def _residual_where_one_is_used(self) -> AdaptationSection:
-        if self.personalise == "private" and self.site_norm not in ("residual", "local"):
-            raise ValueError("personalise 'private' needs site_norm 'residual' or 'local'")
-        if self.site_moments == "shift":
-            if self.site_norm != "residual":
-                raise ValueError("site_moments 'shift' needs site_norm 'residual'")
-            if self.personalise == "private":
-                raise ValueError("site_moments 'shift' sets the residual: personalise it after")
-        if self.site_moments == "off" and self.moments_noise_multiplier > 0:
-            raise ValueError("moments_noise_multiplier without site_moments: nothing is released")
-        return self
 
 
 class SiteEntry(_Section):

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from shared_model.adaptation.section import AdaptationSection
 from shared_model.errors import SmrfedError
-from shared_model.plan import AdaptationSection, FederationPlan
+from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import calibrate_plan_noise
 from shared_model.registry import default_groups
 from simulations.demo.settings import SPARE_ROUNDS, DemoSettings, demo_plan
