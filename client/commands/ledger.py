@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
@@ -300,16 +302,24 @@ def _print_no_guarantee(plan: FederationPlan, as_json: bool) -> None:
 
 
 def _print_entries(figures: Overview) -> None:
+    """Rounds that were charged alike share a row; ``--json`` has every entry."""
     table = Table(
-        "no.", "time (UTC)", "run", "round", "purpose", "plan", "noise", "rate", "steps",
-        "patients", "state",
+        "first day", "run", "rounds", "purpose", "noise", "rate", "steps", "patients", "state",
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for entry in figures.entries:
+    alike = (
+        "run", "purpose", "plan", "noise_multiplier", "sampling_rate", "steps", "patients", "state"
+    )  # fmt: skip
+    for _, group in groupby(figures.entries, key=lambda entry: [entry[name] for name in alike]):
+        entries = list(group)
+        first, last = entries[0], entries[-1]
+        rounds = str(first["round"])
+        if len(entries) > 1:
+            rounds = f"{len(entries)}: {first['round']}-{last['round']}"
         table.add_row(
-            str(entry["id"]), entry["time"][:19], escape(entry["run"]), str(entry["round"]),
-            entry["purpose"], entry["plan"][:12], f"{entry['noise_multiplier']:.4g}",
-            f"{entry['sampling_rate']:g}", str(entry["steps"]), str(entry["patients"]),
-            entry["state"],
+            first["time"][:10], escape(first["run"]), rounds, first["purpose"],
+            f"{first['noise_multiplier']:.4g}", f"{first['sampling_rate']:g}",
+            str(sum(entry["steps"] for entry in entries)), str(first["patients"]), first["state"],
         )  # fmt: skip
     out.print(table)
 
