@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, cast
 
@@ -72,7 +73,7 @@ class LoopGradients:
             yield gradient[None]
 
 
-class BatchedGradients:
+class BatchedGradients(ABC):
     """Gradients of all scans of several patients at once, averaged over each patient's scans.
 
     Args:
@@ -108,9 +109,9 @@ class BatchedGradients:
         if waiting:
             yield self._of(waiting)
 
+    @abstractmethod
     def of_scans(self, values: _Values, parts: tuple[Tensor, ...], labels: Tensor) -> list[Tensor]:
         """``(n, ...)`` per parameter: the gradient of the loss of each of n scans."""
-        raise NotImplementedError
 
     def _of(self, patients: Sequence[PatientExamples]) -> Tensor:
         parts = [torch.cat(part) for part in zip(*map(_parts, patients), strict=True)]

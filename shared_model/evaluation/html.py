@@ -105,7 +105,9 @@ def page(title: str, meta: str, links: Sequence[tuple[str, str]], body: str) -> 
     anchors = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name in links)
     return template.substitute(
         title=escape(title),
-        style=(folder / "page.css").read_text(encoding="utf-8"),
+        style="".join(
+            (folder / name).read_text(encoding="utf-8") for name in ("base.css", "page.css")
+        ),
         meta=escape(meta),
         links=anchors,
         body=body,

@@ -8,11 +8,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from simulations.audit import plots
 from simulations.audit.results import AuditReport
 from simulations.report import wording
+from simulations.report.environment import page_environment
 from simulations.report.plots.style import STYLE, svg_data_uri
 from simulations.report.storage import write_text_atomically
 
@@ -21,21 +21,9 @@ def write_page(
     report: AuditReport, images: Mapping[str, npt.NDArray[np.float32]], path: Path
 ) -> None:
     """Draw and write the page atomically; every name is escaped."""
-    environment = Environment(
-        loader=ChoiceLoader(
-            [
-                PackageLoader("simulations.audit", "templates"),
-                PackageLoader("simulations.report", "templates"),
-            ]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("simulations.audit")
     environment.filters |= {
         "significant": wording.significant,
-        "moment": wording.moment,
         # Adding zero makes of a rounded "-0.00" what it means.
         "similarity": lambda value: f"{round(value, 2) + 0.0:.2f}",
     }

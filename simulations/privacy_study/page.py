@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from simulations.privacy_study.plots import METRIC_TITLES, signal_to_noise_bars, utility_curves
 from simulations.privacy_study.predicted import WHERE, Metric, Where
 from simulations.privacy_study.results import Estimate, PrivacyStudy
 from simulations.privacy_study.wording import sentences
-from simulations.report import wording
+from simulations.report.environment import page_environment
 from simulations.report.figures import Picture
 from simulations.report.plots.style import STYLE, svg_data_uri
 from simulations.report.storage import write_text_atomically
@@ -40,14 +39,7 @@ def study_rows(study: PrivacyStudy) -> list[tuple[str, float | None, list[Estima
 
 def write_page(study: PrivacyStudy, path: Path) -> None:
     """Draw the page and write it atomically."""
-    environment = Environment(
-        loader=PackageLoader("simulations.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"moment": wording.moment}
+    environment = page_environment()
     with mpl.rc_context(STYLE):
         pictures = [
             Picture("utility", f"{title} against epsilon", svg_data_uri(utility_curves(study, m)))

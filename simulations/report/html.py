@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from simulations.report import wording
+from simulations.report.environment import page_environment
 from simulations.report.figures import pictures
 from simulations.report.headline import ratio_interval, statements
 from simulations.report.plots.region_importance import ranked_regions
@@ -30,18 +29,11 @@ def render_report(report: FederationReport, out_html: Path, evaluation: str | No
 
 def report_html(report: FederationReport, evaluation: str | None = None) -> str:
     """The page as text; every name is escaped."""
-    environment = Environment(
-        loader=PackageLoader("simulations.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "percent": wording.percent,
         "significant": wording.significant,
         "duration": wording.duration,
-        "moment": wording.moment,
         "listed": wording.listed,
         "region": wording.region_title,
         "ratio_interval": ratio_interval,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from simulations.report import wording
+from simulations.report.environment import page_environment
 from simulations.report.plots.style import STYLE, svg_data_uri
 from simulations.report.storage import write_text_atomically
 from simulations.scenarios.plots import forest
@@ -17,14 +16,7 @@ from simulations.scenarios.tables import columns, difference_cells, place, row_c
 
 def write_page(results: ScenarioResults, path: Path) -> None:
     """Draw the page and write it atomically."""
-    environment = Environment(
-        loader=PackageLoader("simulations.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"moment": wording.moment}
+    environment = page_environment()
     with mpl.rc_context(STYLE):
         picture = svg_data_uri(forest(results))
     sites = tuple(dict.fromkeys(key for arm in results.arms for key in arm.groups if ":" in key))
