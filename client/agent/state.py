@@ -78,6 +78,11 @@ class StateFolder:
         return self.path / "evaluations"
 
     @property
+    def connection(self) -> Path:
+        """What the hospital keeps of the federation that it joined."""
+        return self.path / "connection"
+
+    @property
     def log(self) -> Path:
         """The agent's log: stays at the site."""
         return self.path / "agent.log"

@@ -1,0 +1,1 @@
+"""How a hospital joins a federation, and what it keeps of it."""
