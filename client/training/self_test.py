@@ -6,24 +6,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from client.privacy.secure_random import SeededRandom
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import patient_gradients
+from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
 from client.training.patient_sgd import PatientSGD
 from client.training.precision import in_precision
+from client.training.site_loss import site_loss
 from client.training.site_model import SiteModel
+from shared_model.adaptation.dimensions import moments_dimensions
+from shared_model.adaptation.moments import SiteMoments
 from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
 from shared_model.smrnet.tokens import Tokens
 
 # Kernels differ between batch sizes in the last bits; a coupled model is wrong by order 1.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 _STEP = 0.05
+_STAND_INS = ("stand-in-1", "stand-in-2")  # where a plan has one site only
 _CLIPPING_NORM = 1e-4  # far below any real gradient, so that the clip is at work
 
 
@@ -38,11 +44,12 @@ def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Tokens | Tensor:
 def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> float:
     """Check on at least two public scans that the plan's engine treats patients one by one.
 
-    Verified, with everything that the plan switches on (precision, adaptive clipping, gradients in
-    batches or a loop) and without dropout: the engine's gradient of a patient of several scans, or
-    views, is the mean over the scans' own, which is the same scan by scan and in a batch; training
-    changes no buffer; adding one patient moves the clipped sum by at most ``C (1 + 1e-5)`` and the
-    count within the norm by 1/2. Returns the largest move of the sum over C.
+    Verified, with everything that the plan switches on (precision, adaptive clipping, layer B's
+    loss, gradients in batches or a loop) and without dropout: the engine's gradient of a patient of
+    several scans, or views, is the mean over the scans' own, which is the same scan by scan and in
+    a batch; training changes no buffer; adding one patient moves the clipped sum by at most
+    ``C (1 + 1e-5)`` and the count within the norm by 1/2. Returns the largest move of the sum
+    over C.
 
     Raises SMR-E308 when any of them fails (batch statistics, memory between calls, a broken clip).
     """
@@ -88,12 +95,31 @@ def _nearby_parameters(site_model: SiteModel) -> Iterator[None]:
         site_model.load_shared(shared)
 
 
+def _planned_loss(plan: FederationPlan) -> PatientLoss:
+    """The loss of the plan, with public stand-ins for the moments that layer B will release."""
+    if plan.adaptation.site_moments not in ("confusion", "linear"):
+        return CROSS_ENTROPY
+    random = np.random.default_rng(0)
+    classes, size = len(plan.task.labels), moments_dimensions(plan)
+    first, second, *_ = (*plan.weights, *_STAND_INS)
+    moments = {
+        site: SiteMoments(
+            random.standard_normal((classes, size)),
+            np.full(classes, 10.0),
+            random.uniform(0.5, 2.0, size),
+            np.zeros(classes),
+        )
+        for site in (first, second)
+    }
+    return site_loss(plan, first, moments)
+
+
 def _of_the_engine(site_model: SiteModel, patients: Sequence[PatientExamples]) -> Tensor:
     """``(n, P)`` float64: the patients' gradients as training computes them."""
     names = site_model.trained(site_model.plan)
     flat = FlatParameters(site_model.parameters(names))
     try:
-        engine = patient_gradients(site_model, names, flat)
+        engine = patient_gradients(site_model, names, flat, _planned_loss(site_model.plan))
         return torch.cat([rows.to(torch.float64, copy=True) for rows in engine(patients)])
     finally:
         flat.close()
@@ -102,7 +128,7 @@ def _of_the_engine(site_model: SiteModel, patients: Sequence[PatientExamples]) -
 def _in_a_batch(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) -> Tensor:
     """``(P,)`` float64: one ordinary backward pass of the mean loss of all scans."""
     parameters = site_model.parameters(site_model.trained(site_model.plan))
-    loss = cross_entropy(in_precision(site_model)(inputs).logits, labels)
+    loss = _planned_loss(site_model.plan)(in_precision(site_model)(inputs), labels).mean()
     return _flat(torch.autograd.grad(loss, parameters, allow_unused=True), parameters)
 
 

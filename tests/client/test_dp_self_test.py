@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from client.training import patient_optimizer
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
+from shared_model.adaptation.alignment import SiteConfusion
 from shared_model.errors import SmrfedError
 
 
@@ -55,3 +56,27 @@ def test_the_self_test_passes_smrnet_and_the_clip_is_tight(encoder: str) -> None
     site_model = small_model(small_plan(encoder=encoder))
     worst = sensitivity_self_test(site_model, synthetic_inputs(site_model, 2))
     assert 0.99 < worst <= 1
+
+
+def _layer_b(use: str) -> dict[str, object]:
+    return {"site_moments": use, "moments_weight": 1.0, "moments_noise_multiplier": 8.0}
+
+
+@pytest.mark.parametrize("use", ["confusion", "linear"])
+@pytest.mark.parametrize("encoder", ["frozen", "shared"])
+def test_the_self_test_passes_the_losses_of_layer_b(use: str, encoder: str) -> None:
+    plan = small_plan(encoder=encoder, adaptation=_layer_b(use))
+    site_model = small_model(plan)
+    assert 0.99 < sensitivity_self_test(site_model, synthetic_inputs(site_model, 2)) <= 1
+
+
+def test_a_loss_that_looks_at_two_patients_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_the_batch(self: SiteConfusion, embedding: Tensor, labels: Tensor) -> Tensor:
+        return (embedding - embedding.mean(0)).square().sum(1)
+
+    plan = small_plan(adaptation=_layer_b("confusion"))
+    site_model = small_model(plan)
+    inputs = synthetic_inputs(site_model)
+    monkeypatch.setattr(SiteConfusion, "__call__", of_the_batch)
+    with pytest.raises(SmrfedError, match="SMR-E308"):
+        sensitivity_self_test(site_model, inputs)
