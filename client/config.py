@@ -18,7 +18,9 @@ from pydantic import (
 
 from client.agent.state import StateFolder
 from client.archive.labels import ColumnNames, LabelMapping
+from client.enrolment.connection import ConnectionFolder
 from client.intake.options import IntakeOptions
+from client.proxy import NetworkOptions
 from client.site_path import SitePath
 from shared_model.errors import SmrfedError
 from shared_model.plan import SiteName
@@ -46,6 +48,21 @@ class SiteConfig(BaseModel):
     coordinator_key: SitePath = Field(description="PEM file with the coordinator's public key")
     policy: SitePath = Field(description="policy.toml: what may be trained and may leave")
     socket: SitePath = Field(description="unix socket on which the agent serves its courier")
+    socket_group: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] | None = (
+        Field(
+            default=None,
+            description="group that may use the socket, where the courier has its own account",
+        )
+    )
+    connection_dir: SitePath | None = Field(
+        default=None, description="node key and connection; default: state_dir/connection"
+    )
+    node_port: int = Field(
+        default=9094, ge=1024, le=65535, description="loopback port between SuperNode and SuperExec"
+    )
+    network: NetworkOptions = Field(
+        default_factory=NetworkOptions, description="the way out to the coordinator"
+    )
     labels: Annotated[LabelMapping, BeforeValidator(_split_labels)] = Field(
         description="plan label = archive values; exclude = values that take no part"
     )
@@ -68,6 +85,20 @@ class SiteConfig(BaseModel):
     weights: SitePath | None = Field(
         default=None, description="folder with public initial weights (*.safetensors)"
     )
+
+    @property
+    def connection(self) -> ConnectionFolder:
+        """What the hospital keeps of the federation that it joined."""
+        return ConnectionFolder(self.connection_dir or StateFolder(self.state_dir).connection)
+
+    @property
+    def next_coordinator_key(self) -> Path:
+        """The coordinator's next public key, once this hospital accepted it.
+
+        Beside ``coordinator_key`` and not in the connection: whoever writes it decides whom the
+        agent obeys, and the network part's account must not.
+        """
+        return self.coordinator_key.with_name(f"{self.coordinator_key.name}.next")
 
     @property
     def dataset(self) -> Path:

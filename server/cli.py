@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,16 +14,28 @@ from rich.table import Table
 
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
+from server.dashboard.command import dashboard
+from server.enrolment.additions import current_plan
+from server.enrolment.commands import add_to as add_enrolment
 from server.evaluation.command import evaluation
 from server.evaluation.records import ReleaseStore
 from server.evaluation.view import as_facts, overview
 from server.export import export_folder
 from server.flower.cli import app as flower_app
+from server.observability.command import metrics
+from server.preflight.command import check
 from server.receipts.command import receipts
 from server.report.command import report
+from server.rounds.participation import participation, participation_of
+from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from server.rounds.releases import released_body
+from server.supervisor.command import up
+from server.tracking.command import track
+from server.watchdog.command import run, stop, watch
+from server.watchdog.wanted import in_words, read_wanted
 from shared_model.errors import SmrfedError
+from shared_model.observability.log_setup import LOG_FORMAT_VARIABLE, LogFormatOption, log_to_stream
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import body_digest, decode_arrays
 from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, public_path
@@ -41,12 +54,30 @@ app.add_typer(plan_app, name="plan")
 app.command()(receipts)
 app.command()(evaluation)
 app.command()(report)
+add_enrolment(app)
+app.command()(up)
+app.command()(run)
+app.command()(stop)
+app.command()(watch)
+app.command()(dashboard)
+app.command()(check)
+app.command()(metrics)
+app.command()(track)
 
 _out = Console()
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")]
+
+
+@app.callback()
+def _root(log_format: LogFormatOption = "text") -> None:
+    """The coordinator of a smrfed federation."""
+    if log_format == "json":
+        # What a supervisor starts writes the same.
+        os.environ[LOG_FORMAT_VARIABLE] = "json"
+        log_to_stream("smrfed-coordinator", "json", withhold=False)
 
 
 @plan_app.command("show")
@@ -63,6 +94,7 @@ def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
         "digest": agreed.digest,
         "sites": agreed.weights,
         "min_sites": agreed.federation.min_sites,
+        "min_patients": agreed.federation.min_patients,
         "rounds": agreed.training.rounds,
         "steps_per_site": agreed.total_steps,
         "privacy_mode": privacy.mode,
@@ -89,7 +121,7 @@ def show_plan(plan: PlanPath, as_json: AsJson = False) -> None:
         "privacy": f"mode {privacy.mode}, {guarantee}",
         "rounds": f"{agreed.training.rounds}, {agreed.training.local_steps} local steps each",
         "sites (weight)": ", ".join(f"{name} ({w})" for name, w in agreed.weights.items()),
-        "quorum": f"{agreed.federation.min_sites} of {len(agreed.weights)}",
+        "quorum": f"{Quorum.of(agreed)}, of {len(agreed.weights)} sites",
         "shared parameters": (
             "known once a run is created" if count is None else f"{count:,} in the public weights"
         ),
@@ -142,6 +174,7 @@ def status(
     )
     shown = [*asked[-rounds:], *(r for r in (stopped, finalised) if r is not None)]
     early = finalised is not None and state.round < run.plan.training.rounds
+    shares, wanted = participation_of(current_plan(run), state.history), read_wanted(run.path)
     if as_json:
         facts = {
             "run_id": run.run_id,
@@ -154,6 +187,8 @@ def status(
             "stopped": None if stopped is None else stopped.model_dump(mode="json"),
             "finalised": None if finalised is None else finalised.model_dump(mode="json"),
             "releases": [as_facts(record, run.plan) for record in releases],
+            "participation": shares.model_dump(mode="json"),
+            "wanted": None if wanted is None else wanted.model_dump(mode="json"),
         }
         print(json.dumps(facts))
         return
@@ -164,8 +199,12 @@ def status(
             "rounds": f"{state.round} of {run.plan.training.rounds} completed"
             + (", ended early: the released figures no longer improved" if early else ""),
             "shared parameters": f"{_size(state.body):,}",
+            "participation": shares.in_words,
         }
+        | ({} if wanted is None else {"wanted": in_words(wanted)})
     )
+    for warning in shares.warnings:
+        _out.print(escape(f"WARNING: {warning}"), style="yellow", highlight=False)
     table = Table("round", "accepted", "set aside", "attempts", "seconds")
     for record in shown:
         table.add_row(*_cells(record, stopped))
@@ -206,8 +245,11 @@ def export(
             "written": f"{out}: {_size(state.body):,} parameters after round {state.round}/{total}",
             "sha256": body_digest(body),
         }
+        | {"participation": participation(run).in_words}
         | ({} if left_out is None else {"without moments": f"{left_out.what} ({left_out.found})"})
     )
+    for warning in participation(run).warnings:
+        _out.print(escape(f"WARNING: {warning}"), style="yellow", highlight=False)
 
 
 def main() -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
 from server.evaluation.records import ReleaseStore
+from server.rounds.participation import participation
 from server.rounds.releases import released_body
 from shared_model.adaptation.model_moments import ModelMoments, model_moments
 from shared_model.errors import SmrfedError
 from shared_model.exported import ADAPTATION, exported_files
 from shared_model.protocol.arrays import body_digest
+
+#: Which hospitals counted in how many rounds, and whether one fell out.
+PARTICIPATION = "participation.json"
 
 
 def released_moments(run: RunDirectory) -> ModelMoments:
@@ -29,7 +33,7 @@ def released_moments(run: RunDirectory) -> ModelMoments:
 
 
 def export_folder(run: RunDirectory, folder: Path) -> SmrfedError | None:
-    """Write the newest model, its plan and, if there are any, its moments; raises OSError.
+    """Write the newest model, its plan, who took part and, if any, its moments; raises OSError.
 
     Returns why the moments were left out, or None. A file of an older export never stays beside a
     new model.
@@ -43,6 +47,7 @@ def export_folder(run: RunDirectory, folder: Path) -> SmrfedError | None:
         reason = error
     folder.mkdir(parents=True, exist_ok=True)
     files = exported_files(run.plan, released_body(run), moments)
+    files[PARTICIPATION] = participation(run).model_dump_json(indent=1).encode()
     if moments is None:
         (folder / ADAPTATION).unlink(missing_ok=True)
     for name, content in files.items():

@@ -173,6 +173,11 @@ class FederationSection(_Section):
     sites: tuple[SiteEntry, ...] = Field(min_length=1)
     weighting: Literal["equal", "declared_patients"] = "equal"
     min_sites: int = Field(default=1, ge=1, description="quorum: accepted replies per round")
+    min_patients: int = Field(
+        default=0,
+        ge=0,
+        description="quorum: declared patients of the accepted sites together, per round; 0: any",
+    )
     round_deadline_s: float = Field(default=3600.0, gt=0, description="seconds a site may take")
 
     @model_validator(mode="after")
@@ -182,6 +187,9 @@ class FederationSection(_Section):
             raise ValueError(f"site names repeat: {sorted(names)}")
         if self.min_sites > len(names):
             raise ValueError(f"min_sites {self.min_sites} exceeds the {len(names)} sites")
+        declared = sum(site.declared_patients for site in self.sites)
+        if self.min_patients > declared:
+            raise ValueError(f"min_patients {self.min_patients} exceeds the {declared} declared")
         return self
 
 

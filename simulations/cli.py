@@ -19,6 +19,7 @@ from simulations.evaluation.command import evaluate_command
 from simulations.pretraining.command import pretrain_command
 from simulations.privacy_study.command import privacy_command
 from simulations.scenarios.command import run_command
+from simulations.scenarios.tracking import track_command
 
 app = typer.Typer(
     help="Simulate federations of hospitals on this machine, with synthetic patients.",
@@ -51,6 +52,9 @@ def demo(
     ] = 60,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the synthetic patients")] = 0,
     epsilon: Annotated[float, typer.Option("--epsilon", help="privacy budget per patient")] = 8.0,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="also test on scans that were made worse")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the report's JSON path")] = False,
 ) -> None:
     """Four synthetic hospitals train SMR-Net with privacy; a fifth, unseen one is tested."""
@@ -59,7 +63,11 @@ def demo(
     from simulations.demo.summary import print_summary
 
     settings = DemoSettings(
-        patients_per_site=patients, unseen_patients=patients, seed=seed, epsilon=epsilon
+        patients_per_site=patients,
+        unseen_patients=patients,
+        seed=seed,
+        epsilon=epsilon,
+        robustness=robustness,
     )
     console = Console(stderr=as_json)
     if deployed and ray:
@@ -68,6 +76,7 @@ def demo(
     command += f" --patients {patients}" if patients != 60 else ""
     command += f" --seed {seed}" if seed else ""
     command += f" --epsilon {epsilon:g}" if epsilon != 8.0 else ""
+    command += " --robustness" if robustness else ""
     runner = None
     if deployed:
         from simulations.demo.deployed import deployed_runner
@@ -87,6 +96,7 @@ app.command("pretrain")(pretrain_command)
 app.command("audit")(audit_command)
 app.command("privacy")(privacy_command)
 app.command("run")(run_command)
+app.command("track")(track_command)
 app.command("evaluate")(evaluate_command)
 app.command("battery")(battery_command)
 

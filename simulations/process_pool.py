@@ -88,14 +88,18 @@ class Processes:
         return self._pool
 
 
+def give_memory_back() -> None:
+    """Hand what is free to the system: the allocator's settings (start_environment) keep it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
+
+
 def _with_memory_given_back(work: Callable[[Item], Result], item: Item) -> Result:
-    """Between items: the allocator's settings (start_environment) would keep all of it for good."""
     try:
         return work(item)
     finally:
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-        if trim is not None:
-            trim(0)
+        give_memory_back()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from client.agent.acceptance import AcceptedPlans
 from client.agent.aggregation_rounds import restore_terms, store_terms
 from client.agent.charges import Charges
 from client.agent.clip_rounds import restore_clip, store_clip
+from client.agent.coordinator_keys import CoordinatorKeys
 from client.agent.final_model import keep_final_model
 from client.agent.instructions import admit_instruction, carried_arrays
 from client.agent.refusal_record import note_refusal
@@ -47,7 +48,7 @@ from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays, largest_body
-from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, load_public_key
+from shared_model.protocol.keys import fingerprint, load_or_create_signing_key
 from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed, seal
 from shared_model.releases.statistics import Statistics, shapes
@@ -98,8 +99,8 @@ class SiteAgent:
         plan, state = self._plan, self._state
         self._policy = SitePolicy.load(self._config.policy)
         self._policy.admit_plan(plan)
-        self._coordinator = load_public_key(self._config.coordinator_key)
-        self._policy.admit_coordinator(fingerprint(self._coordinator))
+        self._coordinators = CoordinatorKeys(self._config, self._policy)
+        self._coordinator = self._coordinators.current
         self._key = load_or_create_signing_key(state.key)
         self._ledger = Ledger(state.ledger, self._policy.max_epsilon)
         self._receipts = Receipts(state.receipts)
@@ -195,7 +196,7 @@ class SiteAgent:
         note_refusal(self._refusals, self._coordinator, error, instruction)
 
     def _handle(self, instruction: Sealed) -> Sealed:
-        instruction.verify(self._coordinator, "coordinator")
+        signer = self._coordinators.signer(instruction)
         header = decode_header(RoundInstruction, instruction)
         admit_instruction(header, self._plan, self.name)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
@@ -204,7 +205,7 @@ class SiteAgent:
                 raise RuntimeError("the agent was closed")
             try:
                 if header.acknowledged is not None:
-                    self._acknowledgements.record(header.acknowledged, self.name)
+                    self._acknowledgements.record(header.acknowledged, self.name, signer)
                 return self._answer(question, header, instruction)
             except SmrfedError:
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from client.egress.gate import control_norm_bound
 from client.egress.policy import Shapes
 from shared_model.adaptation.wire import Carried, without_moments
 from shared_model.aggregation.control_wire import (
@@ -12,6 +11,7 @@ from shared_model.aggregation.control_wire import (
     require_control_norm,
     without_control,
 )
+from shared_model.aggregation.update_bound import control_norm_bound
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays, decode_arrays

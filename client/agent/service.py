@@ -15,7 +15,7 @@ import grpc
 
 from client.agent import agent_pb2, agent_pb2_grpc
 from client.agent.refusals import outward, site_failed
-from client.agent.socket_path import claim_socket, owner_only
+from client.agent.socket_path import claim_socket, owner_only, share_socket
 from client.agent.status import AgentStatus
 from client.agent.wire import MAX_MESSAGE_BYTES, broken_off, from_chunks, to_chunks
 from shared_model.errors import SmrfedError
@@ -61,8 +61,16 @@ class Service:
         self._socket.unlink(missing_ok=True)
 
 
-def serve(agent: Handler, socket: Path, pace_s: float = 0.0, receive_s: float = 120.0) -> Service:
+def serve(
+    agent: Handler,
+    socket: Path,
+    pace_s: float = 0.0,
+    receive_s: float = 120.0,
+    group: str | None = None,
+) -> Service:
     """Start answering on ``socket`` (mode 0600, folder 0700); raises SMR-E411.
+
+    With a ``group``, its members may use the socket as well (SMR-E474 where that cannot be).
 
     What the agent says, reply or refusal, leaves a multiple of ``pace_s`` seconds after the
     instruction came, so that the time of an answer tells less about who was trained on. A call
@@ -82,7 +90,14 @@ def serve(agent: Handler, socket: Path, pace_s: float = 0.0, receive_s: float = 
     with owner_only():
         server.add_insecure_port(f"unix:{socket}")
         server.start()
-    return Service(server, socket)
+    service = Service(server, socket)
+    if group is not None:
+        try:
+            share_socket(socket, group)
+        except SmrfedError:
+            service.stop(0.0)
+            raise
+    return service
 
 
 class _Servicer(agent_pb2_grpc.AgentServicer):  # type: ignore[misc]

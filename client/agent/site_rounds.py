@@ -1,7 +1,8 @@
 """Site parameters that move between rounds: kept at the hospital, found again after a crash.
 
 They train with noise (``personalise = "private"``), are set from released moments
-(``site_moments = "shift"``), or belong to FedBN-like training without privacy. They never leave.
+(``site_moments`` ``shift`` or ``affine``), or belong to FedBN-like training without privacy. They
+never leave.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def place_site(
         model.reset_site()
         return
     before = round_number if trains else round_number + 1
-    if plan.adaptation.site_moments == "shift" and carried is not None:
+    if plan.adaptation.moments_set_the_residual and carried is not None:
         number = carried.after_round + 1
         if max(_stored(folder), default=0) < number:
             restore_site(folder, model, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 from collections.abc import Iterator
@@ -33,6 +34,27 @@ def claim_socket(path: Path) -> None:
         raise _unusable(path, "another file", "a unix socket, or nothing")
 
 
+def share_socket(path: Path, group: str) -> None:
+    """Let a group use the socket: mode 0660, and the folder 0710, so that others find nothing.
+
+    The socket was made for its owner alone and is widened last, in one step that names the group.
+    Raises SMR-E474 when the group does not exist, is root's, or this account may not give it.
+    """
+    try:
+        number = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise _unusable_group(group, "no such group") from None
+    if number == 0:
+        raise _unusable_group(group, "the group of root")
+    try:
+        os.chown(path.parent, -1, number)
+        path.parent.chmod(0o710)
+        os.chown(path, -1, number)
+        path.chmod(0o660)
+    except OSError as error:
+        raise _unusable_group(group, error) from None
+
+
 @contextmanager
 def owner_only() -> Iterator[None]:
     """Files and sockets made inside are for the owner only (mode 0600), from their first moment."""
@@ -41,6 +63,17 @@ def owner_only() -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def _unusable_group(group: str, found: object) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E474",
+        f"the agent's socket cannot be shared with the group {group!r}",
+        expected="a group of which the agent's account and the courier's are members",
+        found=found,
+        remedy="make the group, add both accounts to it and start the agent anew; or take "
+        "socket_group out of site.toml, and run agent and courier in one account",
+    )
 
 
 def _unusable(path: Path, found: str, expected: str) -> SmrfedError:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -102,8 +103,9 @@ def read_progression(
 
     A column ``progression`` in participants.tsv decides where it says something; else the
     diagnoses of all rows of ``sub-XX_sessions.tsv``, at the time that its column ``months`` (since
-    any zero), ``date`` (ISO 8601), or ``age`` (years) tells, or names such as ``ses-M12``. Rows
-    without a time, or whose diagnosis ``[labels]`` does not name, tell nothing.
+    any zero), ``date`` (ISO 8601), or ``age`` (years) tells, or names such as ``ses-M12``: the
+    first of them that the first scan's row has, for all rows. Rows without that time, or whose
+    diagnosis ``[labels]`` does not name, tell nothing.
 
     Args:
         root: the BIDS dataset.
@@ -171,38 +173,57 @@ def _visits(
     diagnosis = labels.columns.wanted(table.columns).get("diagnosis")
     if diagnosis is None:
         return []
-    found: dict[str, FollowUp] = {}
-    for row in _rows(table):
-        name = "ses-" + row["session_id"].removeprefix("ses-")
-        word, months = words.get(normalise(row[diagnosis])), _months(row, name, labels, table)
-        if word is not None and months is not None:
-            found[name] = FollowUp(months, word)
-    if session not in found:
+    rows = {"ses-" + row["session_id"].removeprefix("ses-"): row for row in _rows(table)}
+    if session not in rows:
         return []
-    zero = found[session].months
-    later = [
-        FollowUp(visit.months - zero, visit.diagnosis)
-        for name, visit in found.items()
-        if name == session or visit.months > zero
-    ]
-    return sorted(later, key=lambda visit: visit.months)
+    # One clock for all rows: months since one zero and years of age cannot be mixed.
+    for clock in _clocks(labels):
+        months = {name: clock(row, name, table) for name, row in rows.items()}
+        zero = months[session]
+        if zero is not None:
+            break
+    else:
+        return []
+    word = words.get(normalise(rows[session][diagnosis]))
+    if word is None:
+        return []
+    visits = [FollowUp(0.0, word)]
+    for name, row in rows.items():
+        at, word = months[name], words.get(normalise(row[diagnosis]))
+        if name != session and word is not None and at is not None and at > zero:
+            visits.append(FollowUp(at - zero, word))
+    return sorted(visits, key=lambda visit: visit.months)
 
 
-def _months(
-    row: Mapping[str, str], session: str, labels: LabelMapping, table: Table
-) -> float | None:
+Clock = Callable[[Mapping[str, str], str, Table], float | None]
+
+
+def _clocks(labels: LabelMapping) -> Iterator[Clock]:
+    """Ways to tell the months of a row, since a zero that is the same for all rows."""
     columns = labels.columns
-    for name, read in (
-        (columns.months or "months", _number),
-        (columns.date or "date", _date),
-        (columns.age or "age", _years),
-    ):
-        text = row.get(name.strip().casefold(), "")
-        if normalise(text) != MISSING:
-            value = read(text)
-            if value is None or not math.isfinite(value):
-                raise Defect(Problem.BAD_VALUE, f"{table.path}: {session} has {name} {text!r}")
-            return value
+    yield partial(_cell_months, columns.months or "months", _number)
+    yield partial(_cell_months, columns.date or "date", _date)
+    yield partial(_cell_months, columns.age or "age", _years)
+    yield _named_months
+
+
+def _cell_months(
+    name: str,
+    read: Callable[[str], float | None],
+    row: Mapping[str, str],
+    session: str,
+    table: Table,
+) -> float | None:
+    text = row.get(name.strip().casefold(), "")
+    if normalise(text) == MISSING:
+        return None
+    value = read(text)
+    if value is None or not math.isfinite(value):
+        raise Defect(Problem.BAD_VALUE, f"{table.path}: {session} has {name} {text!r}")
+    return value
+
+
+def _named_months(_row: Mapping[str, str], session: str, _table: Table) -> float | None:
     named = _SESSION_MONTH.match(session)
     return float(named.group(1)) if named else None
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from client.agent.sent_reply import arrays_of, export, find_sent, header_of
 from client.agent.state import StateFolder
 from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, out, print_facts, print_json
+from client.commands.refused_bundles import bundles
 from client.config import SiteConfig
 from client.egress.acknowledgements import Acknowledgements
 from client.egress.receipts import Decision, Receipt, Receipts
@@ -24,6 +25,7 @@ from shared_model.protocol.keys import load_public_key, public_path
 from shared_model.protocol.statement import Statement
 
 app = typer.Typer(help="What left this hospital, and what was refused.")
+app.command()(bundles)
 
 Number = Annotated[int, typer.Argument(min=1, help="number of the receipt", metavar="NUMBER")]
 Export = Annotated[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 from logging.handlers import RotatingFileHandler
@@ -32,11 +31,16 @@ from client.egress.policy import SitePolicy
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
 from shared_model.start_environment import start_environment
+from shared_model.supervision.end_signals import EndSignals
 
 PlanDigest = Annotated[
     str | None,
     typer.Option("--plan", help="first digits of an accepted plan's digest; default: the newest"),
 ]
+AsPage = Annotated[
+    bool, typer.Option("--page", help="serve a page on loopback, which stays on this machine")
+]
+PagePort = Annotated[int, typer.Option("--port", min=0, max=65535, help="port of --page")]
 
 _LOG_BYTES = 10 << 20
 _LOG_FILES = 5
@@ -49,9 +53,7 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     state = StateFolder(site.state_dir)
     start_with_settings(site.threads)
     log_to(state.log)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    end = EndSignals()
 
     # The training stack takes seconds to import: a mistake above is told before that.
     import torch
@@ -63,12 +65,13 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     agent = SiteAgent(site, accepted.plan)
     try:
         # The courier finds the agent at once; its instructions wait until the scans are prepared.
-        service = serve(agent, site.socket, SitePolicy.load(site.policy).reply_pace_s)
+        pace_s = SitePolicy.load(site.policy).reply_pace_s
+        service = serve(agent, site.socket, pace_s, group=site.socket_group)
         out.print(f"agent of site {site.name}, plan {accepted.plan.name!r}, on {site.socket}")
         try:
             preparation = threading.Thread(target=_prepare, args=(agent,), daemon=True)
             preparation.start()
-            stop.wait()
+            end.wait()
             out.print("stopping; an instruction in work is finished or trained again later")
         finally:
             service.stop(_GRACE_S)
@@ -103,9 +106,19 @@ def _prepare(agent: Any) -> None:
         err.print("preparing failed; the agent's log tells why", markup=False)
 
 
-def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def status(
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+    page: AsPage = False,
+    port: PagePort = 18020,
+) -> None:
     """Show whether the agent runs, what it does, and what was answered and spent so far."""
     site = SiteConfig.load(config)
+    if page:
+        from client.status_page.command import serve_page
+
+        serve_page(site, port)
+        return
     state = StateFolder(site.state_dir)
     policy = SitePolicy.load(site.policy)
     facts: dict[str, Any] = {
@@ -166,4 +179,7 @@ def log_to(path: Path) -> None:
     path.touch(mode=0o600)
     handler = RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES - 1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # Not basicConfig: with --log-format json another handler is there already.
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)

@@ -25,6 +25,14 @@ policy = "policy.toml"
 # Where the agent listens for its courier: a short path, in a folder of the agent's own.
 socket = "run/agent.sock"
 
+# Where the network part runs in an account of its own (docs/site.md): a group that both accounts
+# are in, and the folder of the node key, which then belongs to the other account.
+# socket_group = "smrfed-socket"
+# connection_dir = "/var/lib/smrfed-network"
+
+# Loopback port between SuperNode and SuperExec; another one for each hospital on a machine.
+# node_port = 9094
+
 # "auto" takes a GPU if there is one; or "cpu", "cuda".
 device = "auto"
 
@@ -53,6 +61,13 @@ exclude = []
 # diagnosis = "diagnosis"
 # age = "age"
 # sex = "sex"
+
+# The way out to the coordinator, where the environment's HTTPS_PROXY and NO_PROXY do not say it.
+[network]
+# proxy = "http://proxy.hospital.example:3128"
+# A new app bundle of the coordinator runs once a person says smrfed-site allow-courier; with
+# "accept", as soon as smrfed-site renew hears of it.
+# courier_updates = "ask"
 
 # For an archive of DICOM files (docs/intake.md): the table with the diagnoses.
 # [dicom.clinical_table]

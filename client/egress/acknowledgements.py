@@ -33,14 +33,18 @@ class Acknowledgements:
         self._receipts = receipts
         self._lines = ChainedLines(path, Acknowledged, lambda found: altered(path, found))
 
-    def record(self, said: Acknowledgement, site: str) -> None:
+    def record(
+        self, said: Acknowledgement, site: str, signer: Ed25519PublicKey | None = None
+    ) -> None:
         """Verify and keep an acknowledgement; one that is known already is not written again.
+
+        ``signer``: who must have signed, where that is the coordinator's next key.
 
         Raises SMR-E366 when the coordinator did not sign it, when it is another site's, or when it
         names a reply that no receipt of this hospital released: somebody then answers with this
         hospital's key, or its state folder was exchanged. SMR-E326, SMR-E327: the record itself.
         """
-        said.verify(self._coordinator)
+        said.verify(self._coordinator if signer is None else signer)
         known = [line.acknowledgement for line in self.read()]
         if said in known:
             return

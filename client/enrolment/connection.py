@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +20,7 @@ class Connection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: Literal[1] = 1
     site: SiteName
     superlink: str = Field(description="host:port of the coordinator, reached outbound over TLS")
     coordinator: str = Field(description="fingerprint of the coordinator's signing key")
@@ -55,9 +57,15 @@ class ConnectionFolder:
         return self.path / "superexec.secret"
 
     def load(self) -> Connection:
-        """The connection; raises SMR-E460 when the hospital has not joined, or it is damaged."""
+        """The connection.
+
+        Raises SMR-E460 when the hospital has not joined or the file is damaged, and SMR-E467 when a
+        newer smrfed wrote it.
+        """
         try:
-            return Connection.model_validate(tomllib.loads(self.file.read_text("utf-8")))
+            data = tomllib.loads(self.file.read_text("utf-8"))
+            _require_known(self.file, data)
+            return Connection.model_validate(data)
         except (OSError, ValueError, ValidationError) as error:
             raise SmrfedError(
                 "SMR-E460",
@@ -72,3 +80,18 @@ class ConnectionFolder:
         make_private_folder(self.path)
         data = connection.model_dump(mode="json", exclude_none=True)
         write_durably(self.file, tomli_w.dumps(data).encode())
+
+
+def _require_known(file: Path, data: dict[str, Any]) -> None:
+    """What is not understood may be a restriction, so it is not passed over."""
+    unknown = sorted(data.keys() - Connection.model_fields.keys())
+    version = data.get("format", 1)
+    if unknown or version != 1:
+        raise SmrfedError(
+            "SMR-E467",
+            f"{file} was written by another version of smrfed",
+            expected="format 1",
+            found=f"format {version}" + (f" with {', '.join(unknown)}" if unknown else ""),
+            remedy="install the version that wrote it, or a newer one; keys and connection stay "
+            "as they are",
+        )

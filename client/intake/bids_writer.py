@@ -15,13 +15,17 @@ from client.archive.labels import MISSING
 from shared_model.errors import SmrfedError
 
 _GENERATOR = "smrfed intake"
+_UNKNOWN_COURSE = "uMCI"
 #: From this age on, people are so few that the number itself tells who somebody is.
 _OLDEST_TOLD = 89
 
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """One scan as it is written; ``nifti`` and ``sidecar`` are files of the conversion store."""
+    """One scan as it is written; ``nifti`` and ``sidecar`` are files of the conversion store.
+
+    ``months`` are whole months since the patient's first scan: no date is written.
+    """
 
     session: str
     nifti: Path
@@ -29,15 +33,32 @@ class SessionRecord:
     age: float | None
     diagnosis: str
     numbers: Mapping[str, float]
+    months: int | None = None
+
+
+@dataclass(frozen=True)
+class FollowUpRecord:
+    """A visit without a scan, ``months`` after the first one."""
+
+    session: str
+    months: int
+    age: float | None
+    diagnosis: str
+    numbers: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class SubjectRecord:
-    """One patient, sessions in the order of time; at least one."""
+    """One patient, sessions in the order of time; at least one.
+
+    ``undated`` where nobody knows when the diagnosis was made: it is the same in every session.
+    """
 
     subject: str
     sex: str | None
     sessions: tuple[SessionRecord, ...]
+    follow_ups: tuple[FollowUpRecord, ...] = ()
+    undated: bool = False
 
 
 def image_name(subject: str, session: str) -> str:
@@ -74,15 +95,28 @@ def write_dataset(
     }
     write_durably(new / "dataset_description.json", json.dumps(description, indent=1).encode())
     header = ["participant_id", "age", "sex", "diagnosis", *columns]
+    # One diagnosis without a date, copied to every session, would look like a stable course.
+    undated = any(subject.undated for subject in subjects)
+    header += ["progression"] if undated else []
     rows = []
     for subject in subjects:
         folder = new / subject.subject
         first = subject.sessions[0]
-        rows.append(
-            [subject.subject, _age(first.age), subject.sex or MISSING, *_rest(first, columns)]
-        )
-        visits = [[s.session, _age(s.age), *_rest(s, columns)] for s in subject.sessions]
-        table = _table(["session_id", "age", "diagnosis", *columns], visits)
+        row = [subject.subject, _age(first.age), subject.sex or MISSING, *_rest(first, columns)]
+        if undated:
+            row.append(_UNKNOWN_COURSE if subject.undated else MISSING)
+        rows.append(row)
+        every: list[SessionRecord | FollowUpRecord] = [*subject.sessions, *subject.follow_ups]
+        visits = [
+            [
+                visit.session,
+                MISSING if visit.months is None else str(visit.months),
+                _age(visit.age),
+                *_rest(visit, columns),
+            ]
+            for visit in every
+        ]
+        table = _table(["session_id", "months", "age", "diagnosis", *columns], visits)
         write_durably(folder / f"{subject.subject}_sessions.tsv", table)
         for session in subject.sessions:
             image = new / image_name(subject.subject, session.session)
@@ -161,7 +195,7 @@ def _age(age: float | None) -> str:
     return age_text(age) or MISSING
 
 
-def _rest(session: SessionRecord, columns: Sequence[str]) -> list[str]:
+def _rest(session: SessionRecord | FollowUpRecord, columns: Sequence[str]) -> list[str]:
     numbers = [
         f"{session.numbers[column]:g}" if column in session.numbers else MISSING
         for column in columns

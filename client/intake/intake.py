@@ -31,7 +31,7 @@ from shared_model.errors import SmrfedError
 
 #: Called with what is done, and how many of how many: "reading headers", "converting".
 Progress = Callable[[str, int, int], None]
-_INTAKE_VERSION = 1
+_INTAKE_VERSION = 2
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +115,7 @@ class _Intake:
         report = self._report(done, counts, collection, rows)
         try:
             outputs = write_dataset(
-                self._target, subject_records(done, collection.people), rows.columns
+                self._target, subject_records(done, collection.people, rows), rows.columns
             )
             self._conversions.keep_only([d.kept.nifti for d in done if d.kept is not None])
             written = {

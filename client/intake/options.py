@@ -44,6 +44,8 @@ class ClinicalTable(BaseModel):
     def _numbers_have_their_own_names(self) -> Self:
         names = [name.strip().casefold() for name in self.numbers]
         taken = {"participant_id", "session_id", "age", "sex", "diagnosis", "mmse", "acq_time"}
+        # Columns that the course of MCI is read from.
+        taken |= {"months", "date", "progression"}
         if len(set(names)) != len(names) or taken & set(names) or not all(names):
             raise ValueError(f"numbers must differ, and from {', '.join(sorted(taken))}")
         return self

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from client.archive.problems import Problem, Problems
 from client.intake.bids_writer import SessionRecord, SubjectRecord, age_text, image_name
 from client.intake.clinical_table import ClinicalRows, Visit, visit_of
 from client.intake.conversions import Kept
+from client.intake.course import follow_ups, months_after
 from client.intake.options import IntakeOptions
 from client.intake.report import SeriesReport, SessionReport
 from client.intake.series import Person, Study, age_at, in_time
@@ -144,25 +146,52 @@ def refusals(judged: Sequence[Judgement]) -> str:
     )
 
 
-def subject_records(done: Sequence[Outcome], people: Mapping[str, Person]) -> list[SubjectRecord]:
-    """What is written about every patient with a scan."""
-    sessions: dict[str, list[SessionRecord]] = {}
-    sexes: dict[str, str | None] = {}
+def subject_records(
+    done: Sequence[Outcome], people: Mapping[str, Person], rows: ClinicalRows
+) -> list[SubjectRecord]:
+    """What is written about every patient with a scan, and about later visits without one."""
+    written: dict[str, list[Outcome]] = {}
     for result in done:
-        if result.kept is None:
-            continue
-        job, visit = result.job, result.job.visit
-        record = SessionRecord(
-            session=job.session,
-            nifti=result.kept.nifti,
-            sidecar=result.kept.sidecar,
-            age=job.age,
-            diagnosis="" if visit is None else visit.diagnosis,
-            numbers={} if visit is None else dict(visit.numbers),
-        )
-        sessions.setdefault(job.subject, []).append(record)
-        known = people[job.subject].sexes
-        header = next(iter(known)) if len(known) == 1 else None
-        told = None if visit is None else visit.sex
-        sexes[job.subject] = sexes.get(job.subject) or told or header
-    return [SubjectRecord(name, sexes[name], tuple(records)) for name, records in sessions.items()]
+        if result.kept is not None:
+            written.setdefault(result.job.subject, []).append(result)
+    return [_subject(name, own, people[name], rows) for name, own in written.items()]
+
+
+def _subject(
+    name: str, own: Sequence[Outcome], person: Person, rows: ClinicalRows
+) -> SubjectRecord:
+    days = [_day(result.job) for result in own]
+    sessions = tuple(
+        _session(result, months_after(days[0], day)) for result, day in zip(own, days, strict=True)
+    )
+    visits = [result.job.visit for result in own if result.job.visit is not None]
+    told = next((visit.sex for visit in visits if visit.sex), None)
+    header = next(iter(person.sexes)) if len(person.sexes) == 1 else None
+    return SubjectRecord(
+        name,
+        told or header,
+        sessions,
+        follow_ups(rows.visits.get(name, ()), days[0], {visit.line for visit in visits}),
+        undated=bool(visits) and not rows.dated,
+    )
+
+
+def _day(job: Job) -> date | None:
+    """Day of a scan: of the study, else of the only row that can be its visit."""
+    if job.study.date is not None or job.visit is None:
+        return job.study.date
+    return job.visit.day
+
+
+def _session(result: Outcome, months: int | None) -> SessionRecord:
+    assert result.kept is not None
+    visit = result.job.visit
+    return SessionRecord(
+        session=result.job.session,
+        nifti=result.kept.nifti,
+        sidecar=result.kept.sidecar,
+        age=result.job.age,
+        diagnosis="" if visit is None else visit.diagnosis,
+        numbers={} if visit is None else dict(visit.numbers),
+        months=months,
+    )

@@ -23,7 +23,7 @@ def site_moves_in_rounds(plan: FederationPlan) -> bool:
     They train, or released moments set them: post-processing of what was noised and accounted,
     without a look at a patient (:mod:`client.training.site_shift`).
     """
-    return site_trains_in_rounds(plan) or plan.adaptation.site_moments == "shift"
+    return site_trains_in_rounds(plan) or plan.adaptation.moments_set_the_residual
 
 
 def refuse_unsound(plan: FederationPlan) -> None:

@@ -69,6 +69,8 @@ class SiteModel:
             raise _inconsistent(
                 f"model.config.site_norm = {site_norm!r}", repr(plan.adaptation.site_norm)
             )
+        if plan.adaptation.site_moments == "affine" and plan.model.name == "smrnet":
+            config["embedding_scale"] = True
         model = registry.build_model(
             plan.model.name,
             config,

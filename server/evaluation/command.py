@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from server.checkpoints.run_directory import RunDirectory
+from server.enrolment.additions import current_plan
 from server.evaluation.records import ReleaseStore
 from server.evaluation.view import as_facts, offsets_text, overview, site_table
+from server.rounds.participation import participation
 from shared_model.errors import SmrfedError
 
 RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
@@ -42,10 +44,12 @@ def evaluation(
             remedy="wait for the next one; plan field evaluation.release_every says how often",
         )
     out = Console()
-    out.print(overview(evaluations, run.plan))
+    out.print(overview(evaluations, current_plan(run)))
     out.print(site_table(chosen[-1], run.plan))
     for record in records:
         if record.asked.kind == "calibrate":
             out.print(f"class biases: {offsets_text(record, run.plan)}", highlight=False)
+    for warning in participation(run).warnings:
+        out.print(f"WARNING, training: {warning}", style="yellow", highlight=False, markup=False)
     for site, why in chosen[-1].asked.set_aside.items():
         out.print(f"missing: {site}: {why}", highlight=False, markup=False)

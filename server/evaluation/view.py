@@ -13,6 +13,7 @@ from server.evaluation.figures import Figures
 from server.evaluation.intervals import Estimate
 from server.evaluation.records import ReleaseRecord
 from server.evaluation.summary import CONFIDENCE, summarise
+from server.rounds.participation import share_in_words
 from shared_model.plan import FederationPlan
 
 
@@ -28,7 +29,7 @@ def overview(records: Sequence[ReleaseRecord], plan: FederationPlan) -> Table:
         together, worst = summary.together, summary.worst_balanced_accuracy
         table.add_row(
             _when(record, plan),
-            f"{len(summary.sites)} of {len(plan.weights)}",
+            share_in_words(tuple(summary.sites), plan),
             _text(None if together is None else together.balanced_accuracy),
             _text(None if together is None else together.macro_auc),
             _text(worst),
@@ -63,6 +64,7 @@ def as_facts(record: ReleaseRecord, plan: FederationPlan) -> dict[str, Any]:
         "model_sha256": record.body_sha256,
         "accepted": list(record.asked.accepted),
         "missing": record.asked.set_aside,
+        "answered": share_in_words(record.asked.accepted, plan),
     }
     if record.asked.kind == "calibrate":
         return facts | {"offsets": dict(zip(plan.task.labels, record.offsets or (), strict=False))}

@@ -14,6 +14,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from server.checkpoints.run_directory import RunDirectory
+from server.enrolment.members import Members
 from server.flower.deployment import Deployment
 from server.flower.event_log import EventLog
 from server.flower.transport import FlowerTransport
@@ -38,13 +39,15 @@ def drive(grid: Grid, context: Context) -> None:
         )
     run_dir = RunDirectory.open(Path(given))
     deployment = Deployment.load(run_dir.path)
+    keys = deployment.public_keys(run_dir.plan)
     driver = RoundDriver(
         run_dir.plan,
         run_dir,
         FlowerTransport(grid),
         load_signing_key(deployment.coordinator_key),
-        deployment.public_keys(run_dir.plan),
+        keys,
         EventLog(run_dir.path),
+        members=Members(run_dir, keys, deployment.site_keys),
         settings=deployment.driver,
     )
     # The ServerApp of a run that was stopped a moment ago may take a while to notice.

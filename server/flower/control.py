@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -25,6 +26,7 @@ from flwr.proto.control_pb2 import (
     RegisterNodeRequest,
     StartRunRequest,
     StopRunRequest,
+    UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
@@ -33,6 +35,9 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from server.flower.fab import AppBundle
 from shared_model.errors import SmrfedError
+
+# Runs asked for at a time; the SuperLink gives the newest first.
+_PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,33 @@ class ControlApi:
     ) -> None:
         self._client.close()
 
-    def register_node(self, site: str, public_key: Path) -> int:
+    def register_node(self, site: str, public_key: Path | bytes) -> int:
         """Admit the SuperNode that holds the OpenSSH key ``public_key`` as the site's node."""
-        key = public_key_to_bytes(load_ssh_public_key(public_key.read_bytes()))
+        line = public_key if isinstance(public_key, bytes) else public_key.read_bytes()
+        key = _node_key_bytes(line)
         with self._calling(f"registering the node key of {site!r}"):
             return int(
                 self._client.RegisterNode(RegisterNodeRequest(public_key=key, name=site)).node_id
             )
+
+    def unregister_node(self, node_id: int) -> None:
+        """Refuse the SuperNode from now on; its key cannot be registered again."""
+        with self._calling(f"unregistering node {node_id}"):
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
+
+    def find_node(self, site: str, public_key: bytes) -> int | None:
+        """The node that is registered under this name with this OpenSSH key, if there is one."""
+        key = _node_key_bytes(public_key)
+        with self._calling("listing nodes"):
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        alive = (node for node in nodes if node.status != "unregistered")
+        return next((int(n.node_id) for n in alive if (n.name, n.public_key) == (site, key)), None)
+
+    def node_exists(self, node_id: int) -> bool:
+        """Whether a node with this id is registered."""
+        with self._calling("listing nodes"):
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return any(n.node_id == node_id and n.status != "unregistered" for n in nodes)
 
     def online_sites(self) -> frozenset[str]:
         """Names of the registered SuperNodes that are online."""
@@ -104,6 +129,22 @@ class ControlApi:
         )
         with self._calling("starting a run"):
             return int(self._client.StartRun(request).run_id)
+
+    def newest_run(self, run_dir: Path) -> tuple[int, RunStatus] | None:
+        """The newest run on this run directory, and how it stands; none: there never was one."""
+        wanted, skip = str(run_dir.resolve()), 0
+        with self._calling("listing runs"):
+            while True:
+                page = self._client.ListRuns(ListRunsRequest(limit=_PAGE, skip=skip)).run_dict
+                newest = sorted(page.values(), key=lambda run: run.pending_at, reverse=True)
+                for run in newest:
+                    if run.override_config["run-dir"].string == wanted:
+                        status = run.status
+                        found = RunStatus(status.status, status.sub_status, status.details)
+                        return int(run.run_id), found
+                if len(page) < _PAGE:
+                    return None
+                skip += _PAGE
 
     def run_status(self, run_id: int) -> RunStatus:
         """How a run stands."""
@@ -129,3 +170,10 @@ class ControlApi:
                 remedy="check that flower-superlink runs and that its certificate comes from the "
                 "authority in use, then try again",
             ) from None
+
+
+def _node_key_bytes(openssh: bytes) -> bytes:
+    key = load_ssh_public_key(openssh)
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise TypeError(f"a node key is an elliptic curve key, not {type(key).__name__}")
+    return bytes(public_key_to_bytes(key))

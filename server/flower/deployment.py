@@ -9,6 +9,7 @@ import tomli_w
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server.enrolment.key_files import is_revoked, key_file
 from server.rounds.settings import DriverSettings
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
@@ -64,8 +65,12 @@ class Deployment(BaseModel):
         (run_dir / _FILE).write_text(tomli_w.dumps(data), encoding="utf-8")
 
     def public_keys(self, plan: FederationPlan) -> dict[str, Ed25519PublicKey]:
-        """The key of every site of the plan; raises SMR-E118 for one that is missing or damaged."""
+        """The key of every site of the plan that was not revoked.
+
+        Raises SMR-E118 for one that is missing or damaged.
+        """
         return {
-            site.name: load_public_key(self.site_keys / f"{site.name}.pub")
+            site.name: load_public_key(key_file(self.site_keys, site.name))
             for site in plan.federation.sites
+            if not is_revoked(self.site_keys, site.name)
         }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 from server.rounds.events import Event
 
 _FILE = "events.jsonl"
+_FIELDS = tuple(field.name for field in fields(Event))
 
 
 class EventLog:
@@ -19,9 +21,11 @@ class EventLog:
         self._path = run_dir / _FILE
 
     def __call__(self, event: Event) -> None:
-        """Append one event."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(event)) + "\n")
+        """Append one event, with the time of day (UTC, ISO 8601)."""
+        line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(event)}
+        # One write: the watchdog appends to the same file.
+        with self._path.open("ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
 
 class EventFollower:
@@ -39,4 +43,5 @@ class EventFollower:
             file.seek(self._offset)
             while (line := file.readline()).endswith(b"\n"):
                 self._offset += len(line)
-                yield Event(**json.loads(line))
+                said = json.loads(line)
+                yield Event(**{name: said[name] for name in _FIELDS if name in said})

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
+from server.enrolment.additions import current_plan
 from server.flower.deployment import Deployment
 from server.receipts.book import ReceiptBook, ReceivedLine
 from shared_model.chain.links import GENESIS
@@ -80,7 +81,7 @@ def _export(
 ) -> None:
     """What is not authentic may be anybody's: it stays out of what the coordinator signs for."""
     if site is not None:
-        run.plan.site(site)
+        current_plan(run).site(site)
     private = load_signing_key(key or Deployment.load(run.path).coordinator_key)
     statement = Statement(
         run_id=run.run_id,

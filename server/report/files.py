@@ -70,8 +70,8 @@ def run_card(report: RunReport) -> str:
     if last is not None and last.together is not None:
         rows = {**last.sites, "all together": last.together}
         figures = [
-            f"After round {last.after_round}; 95 % intervals for patients and noise. Guessing "
-            f"gives a balanced accuracy of {100 / len(report.labels):.1f} %.",
+            f"After round {last.after_round}, {last.answered}; 95 % intervals for patients and "
+            f"noise. Guessing gives a balanced accuracy of {100 / len(report.labels):.1f} %.",
             "",
             *table_lines(
                 ("hospital", "test patients", "balanced accuracy, %", "macro AUC"),
@@ -95,7 +95,21 @@ def run_card(report: RunReport) -> str:
             f"- neighbouring: {privacy.neighbouring}",
             f"- trust: mode {privacy.mode}; {privacy.trust}",
         ]
-    sites = ", ".join(one.site for one in report.participation)
+    shares = report.shares
+    data = [
+        *table_lines(
+            ("hospital", "declared patients", "rounds that counted"),
+            [
+                (one.site, f"{one.declared_patients}", f"{one.rounds} of {one.asked}")
+                for one in shares.sites
+            ],
+        ),
+        "",
+        f"Training: {shares.in_words}.",
+        *(f"- WARNING: {warning}." for warning in shares.warnings),
+        "",
+        "What their patients are like is not known here.",
+    ]
     return facts_card(
         f"{report.plan_name}, run {report.run_id}",
         [
@@ -127,7 +141,7 @@ def run_card(report: RunReport) -> str:
                     "not decide about a patient.",
                 ],
             ),
-            ("Data", [f"Hospitals that trained it: {sites}. Their patients: not known here."]),
+            ("Data", data),
             ("Figures", figures),
             ("Subgroups", ["Not released."]),
             ("Privacy", guarantee),

@@ -10,6 +10,7 @@ from itertools import groupby
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.checkpoints.run_directory import RunDirectory
+from server.enrolment.additions import current_plan
 from server.evaluation.counts import NoisedCounts, pooled
 from server.evaluation.figures import Figures
 from server.evaluation.intervals import Estimate as Noised
@@ -17,6 +18,7 @@ from server.evaluation.records import ReleaseRecord, ReleaseStore
 from server.evaluation.summary import summarise
 from server.plan_view import release_costs, worst_patient
 from server.receipts.book import ReceiptBook
+from server.rounds.participation import Participation, participation_of, share_in_words
 from server.rounds.records import RoundRecord
 from server.rounds.releases import released_body
 from shared_model.errors import SmrfedError
@@ -61,6 +63,7 @@ class Evaluation(_Record):
     worst_balanced_accuracy: Estimate | None
     worst_macro_auc: Estimate | None
     missing: dict[str, str]
+    answered: str = Field(description="how many hospitals, with which share of the patients")
 
 
 class ReleaseCost(_Record):
@@ -103,6 +106,7 @@ class RunReport(_Record):
     model_sha256: str
     minutes: float = Field(description="of all completed rounds")
     participation: tuple[SiteRounds, ...]
+    shares: Participation = Field(description="whose patients are in the model, and who fell out")
     privacy: Privacy
     epsilon_budget: float | None
     releases: tuple[ReleaseCost, ...]
@@ -122,11 +126,11 @@ def gather(run: RunDirectory) -> RunReport:
 
     Raises SMR-E532 and E572 for files that are damaged.
     """
-    plan, state = run.plan, run.latest()
+    plan, members, state = run.plan, current_plan(run), run.latest()
     records = ReleaseStore(run.path).all()
     body = released_body(run) if state.round else state.body
     shared = decode_arrays(body)
-    evaluations = tuple(_evaluation(r, plan) for r in records if r.asked.kind == "evaluate")
+    evaluations = tuple(_evaluation(r, members) for r in records if r.asked.kind == "evaluate")
     calibrations = [r for r in records if r.asked.kind == "calibrate" and r.offsets is not None]
     offsets = None
     if calibrations:
@@ -147,7 +151,8 @@ def gather(run: RunDirectory) -> RunReport:
         shared_parameters=sum(value.size for value in shared.values()),
         model_sha256=body_digest(body),
         minutes=sum(record.seconds for record in state.history) / 60,
-        participation=tuple(_site(name, state.history) for name in plan.weights),
+        participation=tuple(_site(name, state.history) for name in members.weights),
+        shares=participation_of(members, state.history),
         privacy=privacy_of(
             plan,
             worst_patient(plan),
@@ -207,6 +212,7 @@ def _evaluation(record: ReleaseRecord, plan: FederationPlan) -> Evaluation:
         worst_balanced_accuracy=_estimate(summary.worst_balanced_accuracy),
         worst_macro_auc=_estimate(summary.worst_macro_auc),
         missing=record.asked.set_aside,
+        answered=share_in_words(record.asked.accepted, plan),
     )
 
 

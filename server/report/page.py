@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from server.report.gather import CLASS_FIGURES, Evaluation, NoisedFigures, RunReport
+from server.rounds.participation import percent
 from shared_model.evaluation import html
 from shared_model.evaluation.charts import Series, forest
 from shared_model.evaluation.html import Cell, Row
@@ -51,6 +52,10 @@ def sentences(report: RunReport) -> Iterator[tuple[str, str]]:
         "stated",
         (f"{report.rounds_completed} of {report.rounds} rounds completed; {report.state}."),
     )
+    if report.rounds_completed:
+        yield "stated", f"Training: {report.shares.in_words}."
+    for warning in report.shares.warnings:
+        yield "warning", f"{warning}."
     last, chance = report.last, 1 / len(report.labels)
     if last is None or last.together is None:
         yield (
@@ -61,7 +66,7 @@ def sentences(report: RunReport) -> Iterator[tuple[str, str]]:
         found = last.together.figures["balanced_accuracy"]
         shown = found.low is not None and found.low > chance
         text = (
-            f"Over the test patients of {len(last.sites)} hospitals, after round "
+            f"Over the test patients of {last.answered}, after round "
             f"{last.after_round}: balanced accuracy {with_noise('balanced_accuracy', found)} % "
             f"(guessing: {100 * chance:.1f}). The interval holds patients and noise."
         )
@@ -161,6 +166,7 @@ def _figures(report: RunReport, last: Evaluation) -> str:
         f"What the hospitals released about their test patients, {when}",
         html.table(["", *columns], rows),
         html.figure([picture]),
+        html.paragraph(f"Answered: {last.answered}."),
         html.items(missing),
         matrix,
         html.paragraph("?: the noise hides the value; its interval still holds.", "note"),
@@ -217,15 +223,19 @@ def _participation(report: RunReport) -> str:
     rows: list[Row] = [
         [
             one.site,
-            f"{one.accepted} of {report.rounds_completed}",
+            Cell(f"{share.declared_patients}", percent(share.share)),
+            f"{one.accepted} of {share.asked}",
             Cell("; ".join(one.missed) or "–", left=True),
         ]
-        for one in report.participation
+        for one, share in zip(report.participation, report.shares.sites, strict=True)
     ]
+    header = ["Hospital", "Declared patients", "Rounds that counted"]
     return html.section(
         "participation",
         "Who took part",
-        html.table(["Hospital", "Rounds that counted", Cell("Set aside", left=True)], rows),
+        html.paragraph(f"{report.shares.in_words[:1].upper()}{report.shares.in_words[1:]}."),
+        html.items(report.shares.warnings),
+        html.table([*header, Cell("Set aside", left=True)], rows),
         html.paragraph(f"All rounds together took {report.minutes:.1f} minutes.", "note"),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from server.aggregation.fixed_point import Shapes, chunks, require_range, require_shapes
+from shared_model.aggregation.update_bound import update_norm_bound
 from shared_model.errors import SmrfedError
-from shared_model.plan import PrivacyMode
+from shared_model.plan import FederationPlan, PrivacyMode
 from shared_model.protocol.arrays import decode_arrays, largest_body
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed
@@ -139,6 +141,38 @@ def check_update(
             remedy="look at the site's training; raise the bound only if all sites exceed it",
         )
     return update
+
+
+class LongestUpdate:
+    """The bound of :func:`shared_model.aggregation.update_bound.update_norm_bound`, enforced here.
+
+    An honest site's gate refuses a longer update itself, so what exceeds it comes from no honest
+    site. There is no such bound in mode ``none`` nor with weight decay: nothing public limits an
+    update there but the plan's ``norm_bound``.
+    """
+
+    def __init__(self, plan: FederationPlan, shapes: Shapes, round_number: int) -> None:
+        self._plan = plan
+        self._numbers = sum(math.prod(shape) for shape in shapes.values())
+        self._round = round_number
+
+    def require(self, site: str, update: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Raise SMR-E522 when no honest site could have sent this."""
+        bound = update_norm_bound(self._plan, site, self._numbers, self._round)
+        if math.isinf(bound):
+            return
+        # In pieces: a copy in float64 would take two models more.
+        wide = (piece.astype(np.float64) for v in update.values() for piece in chunks(v))
+        norm = math.sqrt(sum(float(np.dot(piece, piece)) for piece in wide))
+        if norm > bound:
+            raise SmrfedError(
+                "SMR-E522",
+                f"the update of {site!r} is longer than clipping and noise can make it",
+                expected=f"L2 norm up to {bound:.4g}",
+                found=f"{norm:.4g}",
+                remedy="the site's own gate would have refused it: ask the site which smrfed "
+                "version answered, and whether its machine was tampered with",
+            )
 
 
 def expected_arrays(body: bytes, shapes: Shapes) -> dict[str, npt.NDArray[np.float32]]:

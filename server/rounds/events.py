@@ -10,13 +10,21 @@ from shared_model.protocol.messages import Kind
 
 EventKind = Literal[
     "round_started",
+    "site_added",
     "site_retried",
+    "site_returned",
     "site_accepted",
     "site_set_aside",
     "quorum_missed",
+    "clock_jumped",
     "round_saved",
     "release_saved",
     "run_finished",
+    # Of the watchdog, not of the driver.
+    "run_started",
+    "run_failed",
+    "run_given_up",
+    "run_left",
 ]
 
 

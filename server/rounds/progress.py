@@ -11,6 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from server.rounds.events import Event, Observer
 
+_TOLD = (
+    "site_added",
+    "site_returned",
+    "site_set_aside",
+    "quorum_missed",
+    "clock_jumped",
+    "run_failed",
+    "run_given_up",
+)
+
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Observer]:
@@ -32,9 +42,9 @@ def progress_bar(console: Console) -> Iterator[Observer]:
                 progress.update(task, total=event.rounds, completed=done)
             elif event.kind == "site_accepted" and event.site is not None:
                 accepted.add(event.site)
-            elif event.kind in ("site_set_aside", "quorum_missed"):
-                who = event.site or "quorum missed"
-                text = f"round {event.round} ({event.phase}): {who}: {event.reason}"
+            elif event.kind in _TOLD:
+                who = event.site or event.kind.replace("_", " ")
+                text = f"round {event.round} ({event.phase}): {who}: {event.reason or 'joined'}"
                 progress.console.print(escape(text), style="yellow", highlight=False)
             elif event.kind == "round_saved":
                 progress.update(task, completed=event.round)

@@ -24,6 +24,9 @@ class SiteOutcome(BaseModel):
         default=None, description="digest of the authentic reply, accepted or refused"
     )
     metrics: dict[str, float] = Field(default_factory=dict, description="mode none only")
+    seconds: float | None = Field(
+        default=None, description="from the question to the accepted reply, by the coordinator"
+    )
 
 
 class RoundRecord(BaseModel):

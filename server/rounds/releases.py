@@ -49,6 +49,10 @@ class ReleaseRounds:
         self._ask = ask
         self._saved = saved
 
+    def take_plan(self, plan: FederationPlan) -> None:
+        """Go on with a plan to which hospitals were added; what is released stays the same."""
+        self._plan = plan
+
     def require_usable(self, shared: Arrays) -> None:
         """Raise SMR-E570, before the first round, when the decision rule could not be applied."""
         if self._plan.calibration.rule == "prior_free":
@@ -92,7 +96,7 @@ class ReleaseRounds:
             record = self._release("calibrate", last, state, body, history)
             body, history = _calibrated(record, body, self._plan), (*history, record.asked)
         known = {record.body_sha256 for record in self._made("evaluate", state)}
-        if self._plan.adaptation.site_moments == "shift":
+        if self._plan.adaptation.moments_set_the_residual:
             known = set()  # the last moments have moved the sites' residuals since
         if evaluation_due(self._plan, last) and body_digest(body) not in known:
             record = self._release("evaluate", last, state, body, history)

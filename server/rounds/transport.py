@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared_model.errors import SmrfedError
 from shared_model.protocol.sealed import Sealed
 
 #: Numbers of a site that will answer the same instruction later: data may not leave at this hour,
@@ -36,13 +37,18 @@ def said(code: object, reason: str) -> Failure:
     return Failure(reason, str(code) if known else None)
 
 
+class RunOverError(SmrfedError):
+    """The transport will carry nothing more for this driver: the one error that ends a run."""
+
+
 class Transport(Protocol):
     """Carries sealed messages between the coordinator and the sites."""
 
     def push(self, site: str, message: Sealed, time_to_live_s: float) -> str:
         """Send a message to a site and return a handle for its reply; never blocks on the site.
 
-        Raises SMR-E501 when the site is not connected now; the driver may try again later.
+        Raises SMR-E501 when the site is not connected now; the driver may try again later. Here
+        and in :meth:`poll`, :class:`RunOverError` ends the run.
         """
         ...
 

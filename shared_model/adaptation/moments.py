@@ -84,12 +84,14 @@ class SiteMoments:
         counts: ``(C,)`` patients, not negative.
         variances: ``(D,)`` within the classes, pooled over them, positive.
         means_sd: ``(C,)`` standard deviation of the noise on every number of a class's mean.
+        variances_sd: that of the noise on every variance, as far as it comes from the squares.
     """
 
     means: Floats
     counts: Floats
     variances: Floats
     means_sd: Floats
+    variances_sd: float = 0.0
 
     @classmethod
     def of(
@@ -103,10 +105,18 @@ class SiteMoments:
         safe = np.maximum(counts, _FEWEST)
         means = _cut(summed / safe[:, None], radius)
         within = squares.sum(0) - (safe[:, None] * means**2).sum(0)
-        variances = within / max(float(counts.sum()), _FEWEST)
+        patients = max(float(counts.sum()), _FEWEST)
+        variances = within / patients
         typical = max(float(np.mean(np.maximum(variances, 0))), 1e-4 * radius**2 / len(variances))
         noise = noise_multiplier / _unit(MEAN, radius)
-        return cls(means, counts, np.maximum(variances, _VARIANCE_FLOOR * typical), noise / safe)
+        squares_noise = noise_multiplier * len(counts) ** 0.5 / _unit(SQUARE, radius)
+        return cls(
+            means,
+            counts,
+            np.maximum(variances, _VARIANCE_FLOOR * typical),
+            noise / safe,
+            squares_noise / patients,
+        )
 
     def offset_from(self, centre: Floats) -> Floats:
         """``(D,)`` mean over the classes, weighed by how well each is known, of mean - centre."""

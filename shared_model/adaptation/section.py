@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from shared_model.privacy.most_noise import MOST_NOISE
 
 SiteNorm = Literal["off", "shared", "residual", "local"]
-SiteMomentsUse = Literal["off", "confusion", "linear", "shift"]
+SiteMomentsUse = Literal["off", "confusion", "linear", "shift", "affine"]
 
 
 class AdaptationSection(BaseModel):
@@ -37,7 +37,7 @@ class AdaptationSection(BaseModel):
         default="off",
         description="layer B, from noised class-conditional moments of every site's embeddings: "
         "confusion and linear add a term to each patient's loss; shift sets each site's residual "
-        "from the released moments alone",
+        "from the released moments alone, affine the scale of its embeddings as well",
     )
     moments_every: int = Field(
         default=10, ge=1, description="moments leave after every so many rounds and after the last"
@@ -61,15 +61,23 @@ class AdaptationSection(BaseModel):
         description="dimensions of a public random projection of the embedding; none: all of them",
     )
 
+    @property
+    def moments_set_the_residual(self) -> bool:
+        """Whether each site's residual is a function of the released moments."""
+        return self.site_moments in ("shift", "affine")
+
     @model_validator(mode="after")
     def _residual_where_one_is_used(self) -> AdaptationSection:
         if self.personalise == "private" and self.site_norm not in ("residual", "local"):
             raise ValueError("personalise 'private' needs site_norm 'residual' or 'local'")
-        if self.site_moments == "shift":
+        if self.moments_set_the_residual:
+            use = self.site_moments
             if self.site_norm != "residual":
-                raise ValueError("site_moments 'shift' needs site_norm 'residual'")
+                raise ValueError(f"site_moments {use!r} needs site_norm 'residual'")
             if self.personalise == "private":
-                raise ValueError("site_moments 'shift' sets the residual: personalise it after")
+                raise ValueError(f"site_moments {use!r} sets the residual: personalise it after")
+        if self.site_moments == "affine" and self.moments_dimensions is not None:
+            raise ValueError("site_moments 'affine' scales each dimension: no moments_dimensions")
         if self.site_moments == "off" and self.moments_noise_multiplier > 0:
             raise ValueError("moments_noise_multiplier without site_moments: nothing is released")
         return self

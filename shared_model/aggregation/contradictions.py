@@ -82,12 +82,12 @@ def _control(plan: FederationPlan) -> Iterator[str]:
     if (
         adaptation.site_norm == "local"
         or adaptation.personalise == "private"
-        or adaptation.site_moments == "shift"
+        or adaptation.moments_set_the_residual
     ):
         yield (
             "aggregation.control_variates needs site parameters that rest during the rounds: "
             "site_norm 'off', 'shared' or 'residual', personalise 'never' or 'after', and no "
-            "site_moments 'shift'"
+            "site_moments 'shift' or 'affine'"
         )
 
 

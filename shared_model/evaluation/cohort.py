@@ -15,17 +15,25 @@ UNKNOWN = "unknown"
 _SHOWN = 5
 
 
-def site_patients(tables: Iterable[PredictionTable]) -> tuple[SitePatients, ...]:
-    """One record per hospital that any of the tables has; seen ones first."""
+def site_patients(
+    tables: Iterable[PredictionTable], trained_on: Collection[str] | None = None
+) -> tuple[SitePatients, ...]:
+    """One record per hospital that any of the tables has; seen ones first.
+
+    Names of training patients are ``site/patient``, after whatever stands before the site.
+    """
     out: dict[str, SitePatients] = {}
+    # An empty list only says that nobody of these hospitals was trained on.
+    trained = Counter(name.split("/")[-2] for name in trained_on or () if "/" in name)
     for table in tables:
         for site in table.sites:
             if site not in out:
-                out[site] = _site(site, table.at(site))
+                number = None if not trained_on else trained[site]
+                out[site] = _site(site, table.at(site), number)
     return tuple(sorted(out.values(), key=lambda one: (not one.seen, one.site)))
 
 
-def _site(site: str, table: PredictionTable) -> SitePatients:
+def _site(site: str, table: PredictionTable, trained_on: int | None) -> SitePatients:
     ages = table.age[np.isfinite(table.age)]
     strengths = [None if np.isnan(t) else f"{t:g} T" for t in table.field_strength_t]
     return SitePatients(
@@ -41,6 +49,7 @@ def _site(site: str, table: PredictionTable) -> SitePatients:
         field_strength_t=_counted(strengths),
         vendor=_counted(table.vendor),
         progression=dict(sorted(Counter(p for p in table.progression if p).items())),
+        trained_on=trained_on,
     )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from shared_model.errors import SmrfedError
+from shared_model.evaluation.attacks import shown_audit
+from shared_model.evaluation.beyond import Audit, Recalibration
 from shared_model.evaluation.cohort import no_overlap, site_patients
 from shared_model.evaluation.comparisons import across_sites, paired_differences, spread
+from shared_model.evaluation.corruptions import corruption_figures
 from shared_model.evaluation.details import (
     conversion_figures,
     group_curves,
     prevalence_shift,
     subgroup_figures,
 )
+from shared_model.evaluation.domain import site_probes
 from shared_model.evaluation.figures import Scored, group_figures
 from shared_model.evaluation.groups import groups_of, same_patients
 from shared_model.evaluation.notes import notes_on
+from shared_model.evaluation.recalibration import recalibration
 from shared_model.evaluation.results import (
     SEEN,
     UNSEEN,
@@ -31,12 +37,22 @@ from shared_model.evaluation.results import (
     Scope,
     Subgroup,
 )
+from shared_model.evaluation.side_tables import CorruptedTable, Embeddings
 from shared_model.evaluation.table import PredictionTable
 from shared_model.metrics.bootstrap import DRAWS
 
 CONFIDENCE = 0.95
 #: Called with how many of how many groups are done.
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What was measured beside the predictions, by arm; every part may be missing."""
+
+    embeddings: Mapping[str, Embeddings] = field(default_factory=dict)
+    corrupted: Mapping[str, CorruptedTable] = field(default_factory=dict)
+    audit: Audit | None = None
 
 
 def evaluate(
@@ -53,9 +69,10 @@ def evaluate(
     privacy: Privacy | None = None,
     title: str = "Evaluation",
     scope: Scope = "open",
+    beside: Beside | None = None,
     progress: Progress | None = None,
 ) -> EvaluationDocument:
-    """Everything of science.md 2.3 that predictions can tell.
+    """Everything of science.md 2.3 that predictions, and what was measured beside them, can tell.
 
     Args:
         arms: a table per arm, the headline among them; see :func:`same_patients`.
@@ -69,11 +86,13 @@ def evaluate(
         provenance, privacy: as the maker of the tables states them.
         title: of the document.
         scope: ``stays`` for real patients of a hospital.
+        beside: embeddings, predictions on corrupted scans, an audit.
         progress: called after each group of patients of each arm.
 
     Raises:
         SmrfedError: SMR-E610 and E614 (tables), SMR-E615 (trained on and tested on), SMR-E616 (an
-            arm that is not there, or a prevalence that is none).
+            arm that is not there, or a prevalence that is none), SMR-E629 (what was measured beside
+            the predictions does not belong to them).
     """
     tables = same_patients(arms)
     labels = next(iter(tables.values())).labels
@@ -86,6 +105,10 @@ def evaluate(
     overlap = no_overlap(tables.values(), trained_on)
     provenance = provenance or Provenance()
     open_data = provenance.synthetic is True
+    beside = beside or Beside()
+    robustness = corruption_figures(
+        tables, beside.corrupted, draws, seed, CONFIDENCE, open_data=open_data
+    )
     groups = {key: groups_of(table) for key, table in tables.items()}
     total, done = sum(map(len, groups.values())), 0
     scored: dict[str, dict[str, Scored]] = {}
@@ -101,12 +124,14 @@ def evaluate(
     subgroups: list[Subgroup] = []
     gaps: list[OddsGap] = []
     shifts: list[PrevalenceShift] = []
+    recalibrated: list[Recalibration] = []
     for where in sums:
         table = groups[headline][where]
         some, between = subgroup_figures(table, where, draws, seed, CONFIDENCE, open_data=open_data)
         subgroups += some
         gaps += between
         shifts += prevalence_shift(scored[headline][where], where, shares, CONFIDENCE)
+        recalibrated.append(recalibration(table, scored[headline][where], where, seed, CONFIDENCE))
     document = EvaluationDocument(
         title=title,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -120,7 +145,7 @@ def evaluate(
         provenance=provenance,
         privacy=privacy,
         overlap=overlap,
-        patients=site_patients(tables.values()),
+        patients=site_patients(tables.values(), trained_on),
         arms=tuple(
             ArmFigures(
                 key=key,
@@ -148,6 +173,10 @@ def evaluate(
         subgroups=tuple(subgroups),
         odds_gaps=tuple(gaps),
         prevalence=tuple(shifts),
+        recalibration=tuple(recalibrated),
+        site_probes=site_probes(beside.embeddings, labels, draws, seed, open_data=open_data),
+        robustness=robustness,
+        audit=shown_audit(beside.audit),
         notes=(),
     )
     return document.model_copy(update={"notes": notes_on(document)})

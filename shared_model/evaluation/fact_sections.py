@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared_model.evaluation import html
+from shared_model.evaluation import beyond_sections, html
 from shared_model.evaluation.html import Cell, Row
 from shared_model.evaluation.results import EvaluationDocument
 from shared_model.evaluation.wording import NONE
@@ -21,6 +21,7 @@ def patients(document: EvaluationDocument) -> str:
         rows.append(
             [
                 Cell(site.site, "took part" if site.seen else "left out of training"),
+                NONE if site.trained_on is None else f"{site.trained_on}",
                 f"{site.patients}",
                 f"{site.scans}",
                 *(str(n) for n in site.class_patients),
@@ -31,7 +32,8 @@ def patients(document: EvaluationDocument) -> str:
                 counted(site.progression),
             ]
         )
-    header: list[Cell | str] = ["Hospital", "Patients", "Scans", *document.labels]
+    header: list[Cell | str] = ["Hospital", "Trained on", "Tested", "Scans"]
+    header += document.labels
     header += [Cell("Sex", left=True)]
     header += ["Age, years"]
     header += [Cell(name, left=True) for name in ("Field strength", "Vendor", "Course of MCI")]
@@ -46,12 +48,13 @@ def patients(document: EvaluationDocument) -> str:
 def privacy(document: EvaluationDocument) -> str:
     """The guarantee, as it was stated."""
     one = document.privacy
+    tested = "" if document.audit is None else beyond_sections.attacks(document.audit)
     if one is None:
-        return html.section("privacy", "Privacy", html.paragraph("Not stated."))
+        return html.section("privacy", "Privacy", html.paragraph("Not stated."), tested)
     if one.epsilon is None:
         text = "No formal guarantee: model updates may reveal something about single patients. "
         return html.section(
-            "privacy", "Privacy", html.paragraph(text + f"Mode {one.mode}; {one.trust}.")
+            "privacy", "Privacy", html.paragraph(text + f"Mode {one.mode}; {one.trust}."), tested
         )
     pairs = [
         ("Guarantee", f"ε = {one.epsilon:.3f} at δ = {one.delta:g}: {one.how}"),
@@ -59,7 +62,19 @@ def privacy(document: EvaluationDocument) -> str:
         ("Neighbouring", one.neighbouring),
         ("Trust", f"mode {one.mode}: {one.trust}"),
     ]
-    return html.section("privacy", "Privacy", html.facts(pairs))
+    pairs += [
+        (name, text)
+        for name, text in (
+            ("Noise multiplier", _number(one.noise_multiplier)),
+            ("Clipping norm", _number(one.clipping_norm)),
+            ("Sampling", None if one.sampling_rate is None
+             else f"each patient with probability {one.sampling_rate:g} at every step"),
+            ("Noised steps", None if one.steps is None else f"{one.steps} as planned"),
+            ("Gaussian mu", None if one.mu is None else f"{one.mu:.3f}, of the training"),
+        )
+        if text is not None
+    ]  # fmt: skip
+    return html.section("privacy", "Privacy", html.facts(pairs), tested)
 
 
 def method(document: EvaluationDocument) -> str:
@@ -81,6 +96,10 @@ def method(document: EvaluationDocument) -> str:
         html.items(document.notes),
         *again,
     )
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _stated(value: str | None) -> str:

@@ -94,6 +94,45 @@ def _rows(document: EvaluationDocument) -> Iterator[Row]:
         for metric in ("ppv", "npv"):
             for label, found in zip(document.labels, getattr(shift, metric), strict=True):
                 yield base | {"metric": metric, "class": label} | _cells(found)
+    yield from _beyond(document)
+
+
+def _beyond(document: EvaluationDocument) -> Iterator[Row]:
+    for again in document.recalibration:
+        for kind, figures in (("before", again.before), ("after", again.after)):
+            for metric, found in figures.items():
+                yield {
+                    "kind": f"{kind} a local temperature",
+                    "arm": document.headline,
+                    "where": again.where,
+                    "metric": metric,
+                    "patients": again.patients,
+                } | _cells(found)
+    for probe in document.site_probes:
+        for metric in ("within", "pooled"):
+            yield {
+                "kind": "site probe",
+                "arm": probe.arm,
+                "subgroup": probe.model or None,
+                "metric": metric,
+                "patients": probe.patients,
+            } | _cells(getattr(probe, metric))
+    for worse in document.robustness:
+        for metric in ("balanced_accuracy", "change", "negative_log_likelihood"):
+            yield {
+                "kind": "corrupted scans",
+                "arm": worse.arm,
+                "where": worse.where,
+                "subgroup": f"{worse.kind} {worse.severity}",
+                "metric": metric,
+                "patients": worse.patients,
+            } | _cells(getattr(worse, metric))
+    for attack in document.audit.attacks if document.audit else ():
+        base: Row = {"kind": "attack", "subgroup": attack.title, "patients": attack.members}
+        yield base | {"metric": "auroc"} | _cells(attack.auroc)
+        for rate in attack.rates:
+            metric = f"found at {rate.false_positive_rate:g} false"
+            yield base | {"metric": metric} | _cells(rate.true_positive_rate)
 
 
 def _cells(found: Estimate) -> Row:

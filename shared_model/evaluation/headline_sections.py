@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared_model.evaluation import html
+from shared_model.evaluation import beyond_sections, html
 from shared_model.evaluation.cells import figure_cell
 from shared_model.evaluation.charts import confusion, unit_square
 from shared_model.evaluation.figures import CLASS_TITLES, METRIC_TITLES
@@ -89,6 +89,7 @@ def calibration(document: EvaluationDocument) -> str:
         html.figure(pictures, wide=False),
         html.table(["Group", *(METRIC_TITLES[name] for name in names)], rows),
         html.paragraph(note, "note"),
+        beyond_sections.recalibration(document),
     )
 
 

@@ -85,7 +85,22 @@ def _notes(document: EvaluationDocument) -> Iterator[str]:
             f"{hidden} of {len(document.subgroups)} subgroups have too few patients of a class "
             "(20 are needed) and show no figure."
         )
+    yield from _beyond(document)
+
+
+def _beyond(document: EvaluationDocument) -> Iterator[str]:
+    """What predictions alone cannot tell, where it was not given beside them."""
+    if not document.site_probes:
+        yield "No embeddings were given: whether they betray the hospital is not known."
+    elif all(one.within.value is None for one in document.site_probes):
+        yield "Too few patients of a class at two hospitals: their trace was not probed."
+    if not document.robustness:
+        yield "No predictions on corrupted scans were given: robustness is not evaluated."
+    elif any(one.suppressed for one in document.robustness):
+        yield "Robustness is hidden where a class has fewer than 20 patients."
+    if document.audit is None:
+        yield "No audit was given: attacks on the privacy of the training were not made here."
     yield (
-        "Not in this document, because predictions cannot tell it: whether embeddings betray the "
-        "hospital, robustness to corrupted images, explanations, and attacks on privacy."
+        "Not in this document: explanations, distances of travelling phantoms, patients left out "
+        "of an archive, and adaptation to fewer scans (other commands; see docs/evaluation.md)."
     )

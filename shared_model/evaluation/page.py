@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from shared_model.evaluation import arm_sections, fact_sections, headline_sections, html
+from shared_model.evaluation import (
+    arm_sections,
+    beyond_sections,
+    fact_sections,
+    headline_sections,
+    html,
+)
 from shared_model.evaluation.results import EvaluationDocument
 from shared_model.evaluation.sentences import sentences
 from shared_model.evaluation.wording import moment
@@ -20,6 +26,8 @@ _SECTIONS = (
     ("case-mix", "Case mix", headline_sections.case_mix),
     ("selective", "If it may pass", headline_sections.selective),
     ("conversion", "Conversion", headline_sections.conversion),
+    ("domain", "Trace of the hospital", beyond_sections.domain),
+    ("robustness", "Worse scans", beyond_sections.robustness),
     ("patients", "Patients", fact_sections.patients),
     ("privacy", "Privacy", fact_sections.privacy),
     ("method", "Method and limits", fact_sections.method),

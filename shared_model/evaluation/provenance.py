@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from shared_model.evaluation.model_card import ModelFacts
 from shared_model.evaluation.results import Privacy
 from shared_model.plan import FederationPlan
@@ -18,6 +21,7 @@ LEDGERS = "the largest spent at any hospital, by the ledgers"
 def privacy_of(plan: FederationPlan, epsilon: float | None, how: str = LEDGERS) -> Privacy:
     """The guarantee of a plan, with the epsilon that ledgers or the plan's accounting state."""
     private = plan.privacy.mode != "none"
+    told = _mechanism(plan) if private else {}
     return Privacy(
         mode=plan.privacy.mode,
         epsilon=epsilon if private else None,
@@ -26,7 +30,22 @@ def privacy_of(plan: FederationPlan, epsilon: float | None, how: str = LEDGERS) 
         neighbouring="add or remove one patient of a hospital",
         trust=_TRUST.get(plan.privacy.mode, plan.privacy.mode),
         how=how,
+        **told,
     )
+
+
+def _mechanism(plan: FederationPlan) -> dict[str, Any]:
+    """Noise, clipping, sampling and steps of the training, as planned."""
+    steps = plan.training.rounds * plan.training.local_steps
+    rate, noise = plan.training.sampling_rate, plan.privacy.noise_multiplier
+    return {
+        "noise_multiplier": noise,
+        "clipping_norm": plan.privacy.clipping_norm,
+        "sampling_rate": rate,
+        "steps": steps,
+        # Subsampling has no exact mu.
+        "mu": math.sqrt(steps) / noise if rate == 1 and noise > 0 else None,
+    }
 
 
 def model_facts_of(

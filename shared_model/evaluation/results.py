@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from shared_model.evaluation.beyond import (
+    Audit,
+    CorruptionFigures,
+    Recalibration,
+    SiteProbeFigures,
+)
+from shared_model.evaluation.estimate import Estimate as Estimate
+from shared_model.evaluation.estimate import Record as _Record
 
 SEEN = "seen"
 UNSEEN = "unseen"
 
 Scope = Literal["open", "stays"]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Record):
-    """A figure with its 95 % interval; ``None`` where the patients do not determine it."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @classmethod
-    def of(cls, value: float, low: float = math.nan, high: float = math.nan) -> Self:
-        """From numbers that may be NaN."""
-        known = [x if math.isfinite(x) else None for x in (float(value), float(low), float(high))]
-        return cls(value=known[0], low=known[1], high=known[2])
 
 
 class GroupFigures(_Record):
@@ -173,6 +163,9 @@ class SitePatients(_Record):
     field_strength_t: dict[str, int]
     vendor: dict[str, int]
     progression: dict[str, int]
+    trained_on: int | None = Field(
+        default=None, description="training patients of the hospital, where their names were given"
+    )
 
 
 class Overlap(_Record):
@@ -195,6 +188,15 @@ class Privacy(_Record):
     how: str = Field(
         default="the largest spent at any hospital, by the ledgers",
         description="whose epsilon it is, and who says so",
+    )
+    noise_multiplier: float | None = Field(
+        default=None, description="noise standard deviation over the clipping norm"
+    )
+    clipping_norm: float | None = None
+    sampling_rate: float | None = Field(default=None, description="of patients at every step")
+    steps: int | None = Field(default=None, description="noised steps of the whole plan")
+    mu: float | None = Field(
+        default=None, description="of Gaussian privacy; only where every patient is in every step"
     )
 
 
@@ -236,6 +238,14 @@ class EvaluationDocument(_Record):
     subgroups: tuple[Subgroup, ...]
     odds_gaps: tuple[OddsGap, ...]
     prevalence: tuple[PrevalenceShift, ...]
+    recalibration: tuple[Recalibration, ...] = ()
+    site_probes: tuple[SiteProbeFigures, ...] = Field(
+        default=(), description="where embeddings were given"
+    )
+    robustness: tuple[CorruptionFigures, ...] = Field(
+        default=(), description="where predictions on corrupted scans were given"
+    )
+    audit: Audit | None = Field(default=None, description="where one was given")
     notes: tuple[str, ...] = Field(description="what is missing, and why")
 
     def arm(self, key: str) -> ArmFigures:

@@ -51,6 +51,8 @@ def _sentences(document: EvaluationDocument) -> Iterator[Sentence]:
     for where in (UNSEEN, SEEN):
         yield from _best_reference(document, where)
     yield from _conversion(document)
+    yield from _trace(document)
+    yield from _worse_scans(document)
     yield _privacy(document)
     yield _overlap(document)
 
@@ -161,6 +163,41 @@ def _conversion(document: EvaluationDocument) -> Iterator[Sentence]:
                 f"{with_interval('auc', one.auc)} in {one.progressed} who progressed and "
                 f"{one.stable} who did not; the course of {one.unknown} is unknown.",
             )
+
+
+def _trace(document: EvaluationDocument) -> Iterator[Sentence]:
+    for one in document.site_probes:
+        if one.arm != document.headline or one.within.value is None:
+            continue
+        model = f" ({one.model})" if one.model else ""
+        told = decide(one.within, one.within_chance or 0.0) == "shown"
+        yield Sentence(
+            "against" if told else "not shown",
+            f"Embeddings{model} {'betray' if told else 'are not shown to betray'} the hospital: "
+            f"within a class a linear probe names it in {with_interval(_PRIMARY, one.within)} % of "
+            f"{one.patients} patients (guessing: {number(_PRIMARY, one.within_chance)}).",
+        )
+
+
+def _worse_scans(document: EvaluationDocument) -> Iterator[Sentence]:
+    for where in (UNSEEN, SEEN):
+        known = [
+            one
+            for one in document.robustness
+            if (one.arm, one.where) == (document.headline, where) and one.change.value is not None
+        ]
+        if not known:
+            continue
+        lost = [one for one in known if decide(one.change) == "against"]
+        first = {kind: min(o.severity for o in lost if o.kind == kind)
+                 for kind in dict.fromkeys(o.kind for o in lost)}  # fmt: skip
+        told = listed([f"{kind.replace('_', ' ')} from severity {s}" for kind, s in first.items()])
+        yield Sentence(
+            "against" if lost else "not shown",
+            f"On scans made worse {_place(document, where)} a loss of balanced accuracy is shown "
+            f"for {told or 'no kind'} (severities up to "
+            f"{max(one.severity for one in known)}; each interval by itself).",
+        )
 
 
 def _privacy(document: EvaluationDocument) -> Sentence:

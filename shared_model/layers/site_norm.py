@@ -87,23 +87,36 @@ class SiteAdaptiveAffine(SiteAffine):
 
 
 class SiteShift(nn.Module):
-    """The site's own offset of an embedding: ``z + b_k``; a residual and nothing else.
+    """The site's own place of an embedding: ``(1 + a_k) z + b_k``; a residual and nothing else.
 
-    Input and output ``(..., E)``. In mode ``residual`` ``site_shift`` (b_k) starts at zero and
-    never leaves the site; in the other modes the layer has no parameter and does nothing. What a
-    scanner adds to all its scans comes out exactly as far as it is known (layer B, science.md 3.3).
+    In mode ``residual`` ``site_shift`` (b_k) and, with ``scaled``, ``site_scale`` (a_k) start at
+    zero and never leave the site; in the other modes the layer has no parameter and does nothing.
+    What a scanner adds to all its scans comes out exactly as far as it is known (layer B,
+    science.md 3.3).
     """
 
     site_shift: nn.Parameter | None
+    site_scale: nn.Parameter | None
 
-    def __init__(self, features: int, mode: SiteNorm) -> None:
+    def __init__(self, features: int, mode: SiteNorm, *, scaled: bool = False) -> None:
         super().__init__()
-        own = nn.Parameter(torch.zeros(features)) if mode == "residual" else None
-        self.register_parameter("site_shift", own)
+        for name, present in (("site_shift", True), ("site_scale", scaled)):
+            own = nn.Parameter(torch.zeros(features)) if present and mode == "residual" else None
+            self.register_parameter(name, own)
 
-    def part(self, start: int, stop: int) -> Tensor:
-        """``(stop - start,)`` of the offset, ``(B, stop - start)`` where scans have their own."""
-        return torch.zeros(()) if self.site_shift is None else self.site_shift[..., start:stop]
+    def place(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Coordinates ``start`` to ``stop`` of embeddings, ``(B, n)``, or ``(B, R, n)`` of parts.
+
+        Parameters may be ``(B, E)``, where scans have their own.
+        """
+        parts = []
+        for own in (self.site_scale, self.site_shift):
+            part = None if own is None else own[..., start:stop]
+            parts.append(part[..., None, :] if part is not None and x.dim() == 3 else part)
+        scale, shift = parts
+        if scale is not None:
+            x = x * (1 + scale)
+        return x if shift is None else x + shift
 
 
 def site_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...]:
@@ -127,12 +140,10 @@ def fixed_parameter_patterns(mode: SiteNorm, scope: str = "*") -> tuple[str, ...
 def zero_site_residual(model: nn.Module) -> None:
     """Set every residual of the model to zero: the state in which an unseen site runs."""
     for module in model.modules():
-        if isinstance(module, SiteAffine):
+        if isinstance(module, SiteAffine | SiteShift):
             for parameter in (module.site_scale, module.site_shift):
                 if parameter is not None:
                     parameter.zero_()
-        elif isinstance(module, SiteShift) and module.site_shift is not None:
-            module.site_shift.zero_()
 
 
 @torch.no_grad()

@@ -64,6 +64,12 @@ class SMRNetConfig(BaseModel):
         default=0.0, ge=0, lt=1, description="on node and plane embeddings, in training"
     )
 
+    embedding_scale: bool = Field(
+        default=False,
+        description="layer A can scale embeddings as well as shift them; as site_moments 'affine' "
+        "needs it",
+    )
+
     @model_validator(mode="after")
     def _nothing_trains_in_vain(self) -> SMRNetConfig:
         # A parameter without a gradient would be pure noise in a private update.

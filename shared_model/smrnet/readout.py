@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,12 +50,12 @@ class RegionReadout(nn.Module):
         self.common = nn.Parameter(torch.zeros(classes, features))
         self.own = nn.Parameter(torch.zeros(regions, classes, features))
 
-    def forward(self, h: Tensor, shift: Tensor | None = None) -> GraphReadout:
-        """Read ``(B, R, G)`` nodes; the site's ``shift`` ``(G,)`` moves what they say, not who."""
+    def forward(self, h: Tensor, place: Callable[[Tensor], Tensor] | None = None) -> GraphReadout:
+        """Read ``(B, R, G)`` nodes; the site's ``place`` moves what they say, not who says it."""
         scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
         importance = scores.softmax(dim=1)
-        if shift is not None and shift.dim():
-            h = h + shift[..., None, :]
+        if place is not None:
+            h = place(h)
         weights = _COMMON_GAIN * self.common[..., None, :, :] + self.own
         # Not einsum: for the gradient of each patient it becomes a product of matrices per region.
         evidence = self.gain * (h[:, :, None] * weights).sum(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -53,7 +55,9 @@ class Reasoner(nn.Module):
             adjacency, features, nodes, config.graph_blocks, config.learned_edge_rank
         )
         self.readout = RegionReadout(len(adjacency), nodes, hidden, config.classes)
-        self.embedding_shift = SiteShift(3 * features + nodes, config.site_norm)
+        self.embedding_shift = SiteShift(
+            3 * features + nodes, config.site_norm, scaled=config.embedding_scale
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.head = Head(features, config.classes)
 
@@ -63,12 +67,12 @@ class Reasoner(nn.Module):
         regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions[:, used]))
         slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices[:, used]))
         own = 3 * self.head.features
-        node_shift = self.embedding_shift.part(own, own + self.readout.features)
-        graph = self.readout(self.dropout(self.graph(regions)), node_shift)
+        place = partial(self.embedding_shift.place, start=own, stop=own + self.readout.features)
+        graph = self.readout(self.dropout(self.graph(regions)), place)
         planes, attention = self.slice_attention(
             slices + self.cut_regions(regions), self.cut_regions.guide(graph.importance)
         )
-        planes = self.dropout(planes.flatten(1) + self.embedding_shift.part(0, own))
+        planes = self.dropout(self.embedding_shift.place(planes.flatten(1), 0, own))
         return SMRNetOutput(
             logits=self.head(planes) + graph.logits,
             fusion_regions=fusion_regions,

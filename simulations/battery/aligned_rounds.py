@@ -51,7 +51,7 @@ def aligned_rounds(
         current = total.step(current, plan.training.server_learning_rate)
         if moments_due(plan, number):
             moments = released_moments(model, current, sites, plan, own)
-            if plan.adaptation.site_moments == "shift":
+            if plan.adaptation.moments_set_the_residual:
                 for name in sites:
                     model.load_site(own[name])
                     shift_site(model, name, moments)

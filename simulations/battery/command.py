@@ -30,10 +30,19 @@ def battery_command(
     ] = None,
     items: Annotated[
         list[str] | None,
-        typer.Option("--item", help="alignment, wire, sensitivity, shuffled or unseen; repeatable"),
+        typer.Option(
+            "--item",
+            help="alignment, private, zero, wire, sensitivity, shuffled or unseen; repeatable",
+        ),
     ] = None,
     patients: Annotated[int, typer.Option("--patients", min=12, help="at each hospital")] = 64,
     people: Annotated[int, typer.Option("--travellers", min=3, help="scanned everywhere")] = 12,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", help="of layer B, by name; repeatable; else all")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", min=2, help="every patient is tested once, in as many parts")
+    ] = 4,
     workers: Annotated[int, typer.Option("--workers", min=1)] = 2,
 ) -> None:
     """Test the adaptation layers on cohorts whose truth is known, and record the figures.
@@ -42,8 +51,10 @@ def battery_command(
     """
     from simulations.battery.run import ITEMS, run_battery
     from simulations.battery.seed import SCENARIOS
+    from simulations.battery.site_alignment import CHOICES
 
-    for asked, known in ((items or [], ITEMS), (scenarios or [], tuple(SCENARIOS))):
+    choices = ((items, ITEMS), (scenarios, tuple(SCENARIOS)), (arms, CHOICES))
+    for asked, known in ((asked or [], known) for asked, known in choices):
         if unknown := set(asked) - set(known):
             raise typer.BadParameter(f"{sorted(unknown)}; known: {', '.join(known)}")
     console = Console()
@@ -58,6 +69,8 @@ def battery_command(
             workers,
             status.update,
             tuple(items or ITEMS),
+            tuple(arms or CHOICES),
+            folds,
         )
     keep_results(record, results)
     console.print(results_table(results))

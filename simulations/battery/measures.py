@@ -12,7 +12,7 @@ from client.agent.embeddings import mean_embeddings
 from client.agent.evaluation import probabilities
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
-from shared_model.metrics.phantom import phantom_distance
+from shared_model.metrics.phantom import phantom_distance, retest_distance
 from shared_model.metrics.site_probe import site_probe
 from simulations.battery.aligned_rounds import Aligned
 from simulations.battery.seed import BatterySeed
@@ -32,6 +32,8 @@ class Measured:
             it sees what differs between the classes, and has less to learn from.
         phantom: distance of one person between sites over that between people at a site; NaN
             without travellers.
+        floor: distance of one person between two scans at the same site over the same; what no
+            alignment of sites can remove. NaN without a second scan.
         label, probability: test patients of all hospitals, always in the same order.
     """
 
@@ -40,6 +42,7 @@ class Measured:
     probe_high: float
     within: float
     phantom: float
+    floor: float
     label: npt.NDArray[np.int64]
     probability: Floats
 
@@ -47,13 +50,18 @@ class Measured:
 def measure(
     data: BatterySeed,
     aligned: Aligned,
-    sites: Mapping[str, tuple[Sequence[PatientExamples], Sequence[PatientExamples]]] | None = None,
+    sites: Mapping[str, tuple[Sequence[PatientExamples], Sequence[PatientExamples]]],
+    *,
+    travel: bool = True,
 ) -> Measured:
-    """Measure a model at its sites; ``sites`` (training, test) where they are not the hospitals."""
+    """Measure a model on training and test patients of its sites, and on travellers there.
+
+    ``travel`` is false where the sites are not those that the travellers went to.
+    """
     model = data.model
-    travel = sites is None
-    sites = sites or {name: (h.train, h.test) for name, h in data.hospitals.items()}
-    z, place, y, labels, p, phantoms = [], [], [], [], [], []
+    z, place, y, labels, p = [], [], [], [], []
+    phantoms: list[Floats] = []
+    again: list[Floats] = []
     for name, (train, test) in sites.items():
         _at(model, aligned, name)
         of_site, embedding = mean_embeddings(model, [*train, *test])
@@ -63,22 +71,35 @@ def measure(
         truth, probability = probabilities(model, test)
         labels.append(truth)
         p.append(probability)
-        if travel and name in data.travellers:
-            phantoms.append(mean_embeddings(model, data.travellers[name].test)[1])
+        for guests, found in ((data.travellers, phantoms), (data.again, again)):
+            if travel and name in guests:
+                found.append(mean_embeddings(model, guests[name].test)[1])
     model.reset_site()
     embedding, where, diagnosis = np.concatenate(z), np.array(place), np.concatenate(y)
     within = site_probe(embedding, where, diagnosis)
     rest = embedding - np.stack([embedding[diagnosis == c].mean(0) for c in diagnosis])
     probe = site_probe(rest, where, np.zeros(len(rest)))
-    distance = phantom_distance(np.stack(phantoms, axis=1)) if phantoms else float("nan")
+    people = np.stack(phantoms, axis=1) if phantoms else np.empty((0, 0, 0))
     return Measured(
         probe.accuracy,
         probe.low,
         probe.high,
         within.accuracy,
-        distance,
+        phantom_distance(people),
+        retest_distance(people, np.stack(again, axis=1)) if again else float("nan"),
         np.concatenate(labels),
         np.concatenate(p),
+    )
+
+
+def over_folds(parts: Sequence[Measured]) -> Measured:
+    """The same arm on all folds: means of distances and probes, test patients one after another."""
+    names = ("probe", "probe_low", "probe_high", "within", "phantom", "floor")
+    means = {name: float(np.mean([getattr(part, name) for part in parts])) for name in names}
+    return Measured(
+        **means,
+        label=np.concatenate([part.label for part in parts]),
+        probability=np.concatenate([part.probability for part in parts]),
     )
 
 

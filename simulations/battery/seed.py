@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from simulations.cohort.design import UNSEEN_SITE, default_cohort
 from simulations.cohort.spec import CohortSpec
 from simulations.cohort.travellers import generate_travellers
 from simulations.demo.settings import DemoSettings, demo_plan
-from simulations.federation.workspace import create_workspace
+from simulations.federation.workspace import Workspace, create_workspace
 
 SCENARIOS: dict[str, Callable[[int, int], CohortSpec]] = {
     "strong": lambda patients, seed: strong_scanners(patients, seed=seed),
@@ -31,7 +31,10 @@ SCENARIOS: dict[str, Callable[[int, int], CohortSpec]] = {
 
 @dataclass(frozen=True, eq=False)
 class BatterySeed:
-    """One cohort: hospitals by name, the same travellers at each, and the plan without layer B."""
+    """One cohort: hospitals by name, the same travellers at each, and the plan without layer B.
+
+    ``again`` are the travellers' second scans at every hospital.
+    """
 
     scenario: str
     seed: int
@@ -40,6 +43,12 @@ class BatterySeed:
     initial: Arrays
     hospitals: dict[str, Hospital]
     travellers: dict[str, Hospital]
+    again: dict[str, Hospital]
+
+    def for_plan(self, plan: FederationPlan) -> BatterySeed:
+        """The same with the model of a plan that adapts otherwise; tokens do not change by that."""
+        model = SiteModel.build(plan, load_atlas(plan.atlas, plan.input.grid))
+        return replace(self, plan=plan, model=model)
 
 
 def load_seed(
@@ -55,6 +64,7 @@ def load_seed(
     root = folder / f"{scenario}-{seed}"
     folders = generate_cohort(spec, root / "cohort", workers)
     guests = generate_travellers(spec, people, root / "travel", workers)
+    second = generate_travellers(spec, people, root / "travel-again", workers, occasion="again")
     plan = battery_plan(spec, seed)
     labels = plan.task.labels
     model = SiteModel.build(plan, load_atlas(plan.atlas, plan.input.grid))
@@ -67,6 +77,14 @@ def load_seed(
         max_epsilon=1000.0,
     )
     as_guests = create_workspace(root / "parties-phantoms", guests, labels, modes=("none",))
+    as_seconds = create_workspace(root / "parties-phantoms-again", second, labels, modes=("none",))
+
+    def held_out(workspace: Workspace) -> dict[str, Hospital]:
+        return {
+            s.name: load_hospital(workspace.site_config(s.name), plan, model, held_out=True)
+            for s in spec.sites
+        }
+
     return BatterySeed(
         scenario,
         seed,
@@ -74,10 +92,8 @@ def load_seed(
         model,
         initial,
         {s.name: load_hospital(at_home.site_config(s.name), plan, model) for s in spec.sites},
-        {
-            s.name: load_hospital(as_guests.site_config(s.name), plan, model, held_out=True)
-            for s in spec.sites
-        },
+        held_out(as_guests),
+        held_out(as_seconds),
     )
 
 

@@ -23,24 +23,27 @@ def sensitivity_result(data: BatterySeed) -> BatteryResult:
     """Leave each of some real patients out, at every site, under moments that were released."""
     worst, least, count = 0.0, float("inf"), 0
     for use, personal, clipping in itertools.product(
-        ("off", "confusion", "linear", "shift"), ("never", "private"), ("fixed", "adaptive")
+        ("off", "confusion", "linear", "shift", "affine"),
+        ("never", "private"),
+        ("fixed", "adaptive"),
     ):
-        if use == "shift" and personal == "private":
+        if use in ("shift", "affine") and personal == "private":
             continue
         plan = _private(data.plan, use, personal, clipping)
-        moments = None
+        case, moments = data.for_plan(plan), None
         if use != "off":
             sites = {name: hospital.train for name, hospital in data.hospitals.items()}
-            moments = released_moments(data.model, dict(data.initial), sites, plan)
+            moments = released_moments(case.model, dict(data.initial), sites, plan)
         for name in data.hospitals:
-            moves = _moves(data, plan, name, moments)
+            moves = _moves(case, plan, name, moments)
             worst, least, count = max(worst, *moves), min(least, *moves), count + len(moves)
     return BatteryResult(
         name="sensitivity of every switch",
         bar="removing any patient moves the clipped sum by at most C",
         figures={"largest move over C": worst, "smallest": least, "removals": count},
         passed=worst <= 1 and least > 0,
-        note="off, confusion, linear, shift; residual at zero or trained; fixed, adaptive clipping",
+        note="off, confusion, linear, shift, affine; residual at zero or trained; fixed, adaptive "
+        "clipping",
     )
 
 
@@ -50,7 +53,7 @@ def _moves(
     model = data.model
     model.load_shared(data.initial)
     model.reset_site()
-    if moments is not None and plan.adaptation.site_moments == "shift":
+    if moments is not None and plan.adaptation.moments_set_the_residual:
         shift_site(model, site, moments)
     trained = model.groups["shared"]
     if plan.adaptation.personalise == "private":

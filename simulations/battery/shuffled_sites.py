@@ -46,6 +46,7 @@ def measure_shuffled(data: BatterySeed, arm: str = "shift") -> dict[str, Measure
                 data.model, dict(data.initial), train, with_adaptation(data.plan, **ARMS[name])
             ),
             sites,
+            travel=False,
         )
         for name in ("off", arm)
     }

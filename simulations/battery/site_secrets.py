@@ -53,6 +53,7 @@ def wire_result(data: BatterySeed, root: Path, folder: Path) -> BatteryResult:
     looked = found = named = 0
     ways = {
         "shift": ARMS["shift"] | {"moments_every": 1},
+        "affine": ARMS["affine"] | {"moments_every": 1},
         "private": ARMS["linear + private residual"] | {"moments_every": 1},
         "after": {"personalise": "after"},
     }

@@ -27,10 +27,13 @@ def travellers(spec: CohortSpec, people: int) -> list[Subject]:
     return [draw_subject(at_home, home, index) for index in range(people)]
 
 
-def at_hospital(person: Subject, site: SiteSpec) -> Subject:
-    """A traveller in the scanner of a hospital: its grid, pose, coil and noise, and a session."""
+def at_hospital(person: Subject, site: SiteSpec, occasion: str = "") -> Subject:
+    """A traveller in the scanner of a hospital: its grid, pose, coil and noise, and a session.
+
+    Another ``occasion`` (letters and digits) is another scan there: pose and noise drawn anew.
+    """
     scanner = site.model_copy(update={"name": person.site.name})
-    session = site.name.replace("-", "")
+    session = site.name.replace("-", "") + occasion
     return replace(
         person,
         site=scanner,
@@ -44,6 +47,7 @@ def generate_travellers(
     out_dir: Path,
     workers: int = 2,
     progress: Progress | None = None,
+    occasion: str = "",
 ) -> dict[str, Path]:
     """Write a BIDS archive of the same people for every hospital of a cohort, by name.
 
@@ -54,7 +58,7 @@ def generate_travellers(
     archives = {}
     for site in spec.sites:
         archive, truth = out_dir / "sites" / site.name, out_dir / "truth" / site.name
-        guests = [at_hospital(person, site) for person in home]
+        guests = [at_hospital(person, site, occasion) for person in home]
         write_archive_head(archive, site, guests)
         left = [guest for guest in guests if not truth_path(truth, guest).exists()]
         run_patients(partial(_guest, archive, truth), left, workers, progress)

@@ -151,8 +151,10 @@ def run_demo(
             hospitals=hospitals,
             arms=arms,
             headline=private,
+            model=model,
             workspace=workspace,
             out=out,
+            robustness=settings.robustness,
             progress=lambda count, total: done(count * len(arms) // total),
         )
     return report

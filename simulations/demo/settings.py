@@ -34,6 +34,9 @@ class DemoSettings(BaseModel):
     private_learning_rate: float = Field(
         default=0.4, gt=0, description="clipped gradients bear, and noise demands, longer steps"
     )
+    robustness: bool = Field(
+        default=False, description="also test the headline on scans that were made worse"
+    )
     workers: int = Field(default=2, ge=1, description="processes that generate patients")
 
 

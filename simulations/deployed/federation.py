@@ -21,15 +21,19 @@ from pathlib import Path
 from types import TracebackType
 
 from client.config import SiteConfig
+from client.enrolment.connection import Connection, ConnectionFolder
+from client.supervisor.commands import agent_command, courier_exec_command, supernode_command
 from server.checkpoints.run_directory import RunDirectory
 from server.flower.control import ControlApi, RunStatus
 from server.flower.event_log import EventFollower
 from server.flower.fab import write_app_bundle
 from server.rounds.events import Observer
 from server.rounds.settings import DriverSettings
+from server.supervisor.commands import SuperLinkFiles, superexec_command, superlink_command
 from shared_model.errors import SmrfedError
-from simulations.deployed.environment import command, offline_environment
-from simulations.deployed.pki import create_node_key, create_secret, issue_server_certificate
+from shared_model.supervision.secret_file import ensure_secret
+from simulations.deployed.environment import offline_environment
+from simulations.deployed.pki import create_node_key, issue_server_certificate
 from simulations.deployed.processes import ProcessSet, free_ports
 
 #: Patience of a coordinator whose sites are on the same machine: nothing is worth a long wait.
@@ -60,8 +64,7 @@ class DeployedSite:
     def from_config(cls, config: Path) -> DeployedSite:
         """The site of a ``site.toml``, with the agent that a hospital runs."""
         site = SiteConfig.load(config)
-        run = (command("smrfed-site"), "run", "--config", str(config.resolve()))
-        return cls(site.name, site.socket, run)
+        return cls(site.name, site.socket, agent_command(config))
 
 
 class DeployedFederation:
@@ -119,6 +122,14 @@ class DeployedFederation:
         """PEM file of the certificate authority that the SuperLink's certificate comes from."""
         return self._server.authority
 
+    def connection(self, site: str) -> ConnectionFolder:
+        """What a site keeps of its joining: node key, secret, allowed bundle."""
+        return ConnectionFolder(self._work / "connections" / site)
+
+    def node_port(self, site: str) -> int:
+        """Loopback port on which a site's SuperNode waits for its SuperExec."""
+        return self._node_ports[site]
+
     def control(self) -> ControlApi:
         """A new connection to the SuperLink's Control API."""
         return ControlApi(self.address, self.authority)
@@ -171,18 +182,7 @@ class DeployedFederation:
         """Start the SuperLink (again, on the same port and database) and wait until it answers."""
         self.processes.start(
             "superlink",
-            [
-                command("flower-superlink"),
-                *("--host", "127.0.0.1", "--port", str(self._port)),
-                *("--ssl-ca-certfile", str(self._server.authority)),
-                *("--ssl-certfile", str(self._server.certificate)),
-                *("--ssl-keyfile", str(self._server.key)),
-                "--enable-supernode-auth",
-                *("--database", str(self._work / "superlink.db")),
-                *("--isolation", "process"),
-                *("--superexec-auth-secret-file", str(self._secret("superlink"))),
-                "--disable-runtime-dependency-installation",
-            ],
+            superlink_command(self.files, self._port),
             {"FLWR_HOME": str(self._home("superlink"))},
         )
         url = f"https://{self.address}/health"
@@ -191,20 +191,21 @@ class DeployedFederation:
             lambda: _answers(url, trust), "the SuperLink's answer", _START_S, ["superlink"]
         )
 
+    def start_superlink_exec(self) -> None:
+        """Start the coordinator's SuperExec (again)."""
+        self._start_exec("superlink", superexec_command(self.files, self._port))
+
+    def start_site_exec(self, site: str) -> None:
+        """Start a site's SuperExec (again)."""
+        self._start_exec(site, courier_exec_command(self.connection(site), self._node_ports[site]))
+
     def start_node(self, site: DeployedSite) -> None:
         """Start a site's SuperNode (again, with the same key and port)."""
         self.processes.start(
             f"{site.name}-node",
-            [
-                command("flower-supernode"),
-                *("--superlink", self.address),
-                *("--root-certificates", str(self.authority)),
-                *("--auth-supernode-private-key", str(self._work / "pki" / site.name)),
-                *("--host", "127.0.0.1", "--port", str(self._node_ports[site.name])),
-                *("--isolation", "process"),
-                *("--superexec-auth-secret-file", str(self._secret(site.name))),
-                *("--node-config", f'socket="{site.socket}"'),
-            ],
+            supernode_command(
+                self.connection(site.name), self.address, self._node_ports[site.name], site.socket
+            ),
             {"FLWR_HOME": str(self._home(site.name))},
         )
 
@@ -213,20 +214,20 @@ class DeployedFederation:
         self._port, *ports = free_ports(1 + len(self._sites))
         self._node_ports = {s.name: port for s, port in zip(self._sites, ports, strict=True)}
         self._bundle = write_app_bundle(self._work)
-        for name in ("superlink", *(site.name for site in self._sites)):
-            create_secret(self._secret(name))
+        ensure_secret(self.files.secret)
+        self._public_node_keys = {site.name: self._join(site.name) for site in self._sites}
         # Agents import torch, which takes longest; they come up while Flower does.
         for site in self._sites:
             site.socket.unlink(missing_ok=True)
             self.processes.start(f"{site.name}-agent", site.agent_command)
         self.start_superlink()
-        self._start_exec("superlink", self.address, ["--root-certificates", str(self.authority)])
+        self.start_superlink_exec()
         with self.control() as control:
             for site in self._sites:
-                control.register_node(site.name, create_node_key(self._work / "pki" / site.name))
+                control.register_node(site.name, self._public_node_keys[site.name])
                 self.start_node(site)
-            for name, port in self._node_ports.items():
-                self._start_exec(name, f"127.0.0.1:{port}", ["--insecure"])
+            for site in self._sites:
+                self.start_site_exec(site.name)
             names = [site.name for site in self._sites]
             self.processes.wait_until(
                 lambda: control.online_sites().issuperset(names),
@@ -239,17 +240,25 @@ class DeployedFederation:
                 site.socket.is_socket, f"the agent of {site.name}", _START_S, [f"{site.name}-agent"]
             )
 
-    def _start_exec(self, name: str, address: str, trust: list[str]) -> None:
-        self.processes.start(
-            f"{name}-exec",
-            [
-                command("flower-superexec"),
-                *("--runtime-api-address", address),
-                *trust,
-                *("--superexec-auth-secret-file", str(self._secret(name))),
-            ],
-            {"FLWR_HOME": str(self._home(name))},
+    def _start_exec(self, name: str, run: Sequence[str]) -> None:
+        self.processes.start(f"{name}-exec", run, {"FLWR_HOME": str(self._home(name))})
+
+    def _join(self, name: str) -> Path:
+        """What ``smrfed-site join`` leaves at a hospital; the public half of its node key."""
+        folder = self.connection(name)
+        public = create_node_key(folder.node_key)
+        ensure_secret(folder.superexec_secret)
+        folder.authority.write_bytes(self.authority.read_bytes())
+        folder.save(
+            Connection(
+                site=name,
+                superlink=self.address,
+                coordinator="0000",
+                courier_sha256=(self._bundle.sha256,),
+                protocol_version=1,
+            )
         )
+        return public
 
     def _status(self, run_id: int) -> RunStatus:
         begin = time.monotonic()
@@ -265,8 +274,12 @@ class DeployedFederation:
     def _home(self, name: str) -> Path:
         return self._work / "flower" / name
 
-    def _secret(self, name: str) -> Path:
-        return self._work / "pki" / f"{name}.secret"
+    @property
+    def files(self) -> SuperLinkFiles:
+        """Keys, secret and database of the SuperLink."""
+        server, pki = self._server, self._work / "pki"
+        database, secret = self._work / "superlink.db", pki / "superlink.secret"
+        return SuperLinkFiles(server.authority, server.certificate, server.key, database, secret)
 
 
 def _answers(url: str, trust: ssl.SSLContext) -> bool:

@@ -1,4 +1,4 @@
-"""Keys and certificates of a federation on one machine: TLS authority, node keys, secrets.
+"""Keys and certificates of a federation on one machine: TLS authority and node keys.
 
 For loopback only: nobody keeps the authority's key, and the server's lies unencrypted in the work
 folder, as a demonstration and a test need it. A real coordinator follows docs/deployment.md.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALIDITY = datetime.timedelta(days=30)
-_SECRET_BYTES = 48
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,11 @@ class ServerCertificate:
     key: Path
 
 
-def issue_server_certificate(directory: Path) -> ServerCertificate:
-    """Make an authority and a certificate for loopback addresses, valid for 30 days."""
+def issue_server_certificate(directory: Path, also: Sequence[str] = ()) -> ServerCertificate:
+    """Make an authority and a certificate for loopback addresses, valid for 30 days.
+
+    ``also``: further addresses that the certificate is for.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     authority_key = ec.generate_private_key(ec.SECP384R1())
     authority_name = _name("smrfed loopback authority")
@@ -49,14 +51,14 @@ def issue_server_certificate(directory: Path) -> ServerCertificate:
         .sign(authority_key, hashes.SHA384())
     )
     server_key = ec.generate_private_key(ec.SECP384R1())
-    loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    hosts = [x509.IPAddress(ipaddress.ip_address(host)) for host in ("127.0.0.1", *also)]
     server = (
         _builder(_name("localhost"), authority_name, server_key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), loopback]), critical=False
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), *hosts]), critical=False
         )
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
@@ -87,13 +89,6 @@ def create_node_key(path: Path) -> Path:
     public = path.with_name(path.name + ".pub")
     public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
     return public
-
-
-def create_secret(path: Path) -> Path:
-    """Write 48 random bytes (mode 0600) that a SuperExec and its daemon share."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_private(path, secrets.token_bytes(_SECRET_BYTES))
-    return path
 
 
 def _write_private(path: Path, content: bytes) -> None:

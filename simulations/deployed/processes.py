@@ -3,68 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from shared_model.errors import SmrfedError
-from simulations.deployed import guardian
+from shared_model.supervision.child import Child
+from shared_model.supervision.guarded import Guardian
 
-_LOG_TAIL_LINES = 15
 _POLL_S = 0.05
-
-
-class Child:
-    """One process in a process group of its own, so that whatever it starts ends with it."""
-
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.name = name
-        self.log = log
-        self._process = process
-
-    @property
-    def pid(self) -> int:
-        """Process id, and id of the process group."""
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
-    @property
-    def exit_status(self) -> int | None:
-        """Exit status; negative: the signal that ended it; ``None`` while it runs."""
-        return self._process.poll()
-
-    def log_tail(self) -> str:
-        """The last lines that the process wrote."""
-        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-_LOG_TAIL_LINES:])
-
-    def kill(self) -> None:
-        """``kill -9`` on the process alone, as a crash or a power cut would: for tests."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def terminate(self) -> None:
-        """Ask the process to end; it ends its own children in order."""
-        if self.running:
-            self._process.terminate()
-
-    def reap(self, deadline: float) -> None:
-        """Wait until ``deadline`` (monotonic seconds), then kill; end what is left of the group."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(deadline - time.monotonic(), 0.0))
-        guardian.end_groups([self.pid], 0.5)
-        self._process.wait()
 
 
 class ProcessSet:
@@ -78,17 +28,11 @@ class ProcessSet:
         self._logs = log_directory
         self._environment = dict(environment)
         self._children: dict[str, Child] = {}
-        self._guardian: subprocess.Popen[bytes] | None = None
+        self._guardian = Guardian()
 
     def __enter__(self) -> ProcessSet:
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._guardian = subprocess.Popen(
-            [sys.executable, "-I", str(Path(guardian.__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guardian.start()
         return self
 
     def __exit__(
@@ -102,9 +46,7 @@ class ProcessSet:
                 self.stop([name])
         finally:
             # Should a second Ctrl-C have come meanwhile, the guardian ends what is left.
-            if self._guardian is not None and self._guardian.stdin is not None:
-                self._guardian.stdin.close()
-                self._guardian.wait()
+            self._guardian.close()
 
     def __getitem__(self, name: str) -> Child:
         return self._children[name]
@@ -134,7 +76,7 @@ class ProcessSet:
                 cwd=self._logs,
                 start_new_session=True,
             )
-        self._guard("+", process.pid)
+        self._guardian.add(process.pid)
         child = Child(name, process, log)
         self._children[name] = child
         return child
@@ -148,7 +90,7 @@ class ProcessSet:
         for child in children:
             child.reap(deadline)
             del self._children[child.name]
-            self._guard("-", child.pid)
+            self._guardian.remove(child.pid)
 
     def wait_until(
         self, ready: Callable[[], bool], what: str, timeout_s: float, needs: Sequence[str] = ()
@@ -177,12 +119,6 @@ class ProcessSet:
                     remedy=f"read the logs in {self._logs}; on a slow machine, wait longer",
                 )
             time.sleep(_POLL_S)
-
-    def _guard(self, sign: str, group: int) -> None:
-        if self._guardian is None or self._guardian.stdin is None:
-            raise RuntimeError("processes start inside the with block")
-        self._guardian.stdin.write(f"{sign}{group}\n".encode())
-        self._guardian.stdin.flush()
 
 
 def free_ports(count: int) -> tuple[int, ...]:

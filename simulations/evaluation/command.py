@@ -10,25 +10,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shared_model.errors import SmrfedError
-from shared_model.evaluation.document import evaluate
+from shared_model.evaluation.beyond import Audit
+from shared_model.evaluation.document import Beside, evaluate
 from shared_model.evaluation.provenance import model_facts_of, privacy_of
 from shared_model.evaluation.results import Provenance
 from shared_model.evaluation.sentences import sentences
+from shared_model.evaluation.side_tables import read_corrupted, read_embeddings
 from shared_model.evaluation.table import PredictionTable
 from shared_model.evaluation.table_file import read_csv
 from shared_model.evaluation.writing import write_evaluation
 from shared_model.plan import FederationPlan
+from simulations.evaluation.run_folder import run_files
 
 Tables = Annotated[
     list[Path],
     typer.Argument(
         help="one CSV per arm, named after it; several of one name are folds that left out one "
-        "hospital each",
-        metavar="PREDICTIONS.csv...",
+        "hospital each; or the folder of a run, with all that lies in it",
+        metavar="PREDICTIONS.csv...|RUN",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="folder for the evaluation's files")]
@@ -58,6 +62,17 @@ Synthetic = Annotated[
     bool,
     typer.Option("--synthetic", help="every patient is simulated: nothing is suppressed twice"),
 ]
+EmbeddingFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--embeddings", help="ARM.csv, for the probe of the hospital; repeatable"),
+]
+CorruptedFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--corrupted", help="ARM.csv of predictions on worse scans; repeatable"),
+]
+AuditFile = Annotated[
+    Path | None, typer.Option("--audit", help="audit.json of smrfed-sim audit, for the attacks")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print the files' paths as JSON")]
 
 
@@ -74,12 +89,21 @@ def evaluate_command(
     plan: PlanFile = None,
     epsilon: Epsilon = None,
     synthetic: Synthetic = False,
+    embeddings: EmbeddingFiles = None,
+    corrupted: CorruptedFiles = None,
+    audit: AuditFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate tables of predictions: all figures with intervals, comparisons, page, model card."""
     console = Console(stderr=as_json)
     agreed = None if plan is None else FederationPlan.load(plan)
-    arms = read_arms(tables)
+    files = run_files(tables, embeddings or (), corrupted or (), trained_on)
+    arms = read_arms(files.predictions)
+    beside = Beside(
+        {path.stem: read_embeddings(path) for path in files.embeddings},
+        {path.stem: read_corrupted(path) for path in files.corrupted},
+        None if audit is None else read_audit(audit),
+    )
     columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("evaluating", total=None)
@@ -89,7 +113,7 @@ def evaluate_command(
             seed=seed,
             headline=headline,
             alone=alone,
-            trained_on=None if trained_on is None else read_names(trained_on),
+            trained_on=None if files.trained_on is None else read_names(files.trained_on),
             prevalences=read_prevalences(prevalence),
             provenance=Provenance(
                 command=_again(
@@ -104,8 +128,11 @@ def evaluate_command(
                         "trained-on": trained_on,
                         "plan": plan,
                         "epsilon": epsilon,
+                        "audit": audit,
                     },
                     [f"--prevalence={one}" for one in prevalence or ()]
+                    + [f"--embeddings={one}" for one in embeddings or ()]
+                    + [f"--corrupted={one}" for one in corrupted or ()]
                     + (["--synthetic"] if synthetic else []),
                 ),
                 smrfed=version("smrfed"),
@@ -115,6 +142,7 @@ def evaluate_command(
             ),
             privacy=None if agreed is None else privacy_of(agreed, epsilon),
             title=title,
+            beside=beside,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     facts = None if agreed is None else model_facts_of(agreed, "not stated")
@@ -126,6 +154,23 @@ def evaluate_command(
     for one in sentences(document):
         console.print(f"{one.verdict:>10}  {one.text}", markup=False, highlight=False)
     console.print(f"look at {written.page}", soft_wrap=True, highlight=False)
+
+
+def read_audit(path: Path) -> Audit:
+    """The part of an ``audit.json`` that an evaluation shows; raises SMR-E628."""
+    from simulations.audit.results import AuditReport
+    from simulations.evaluation.beside import audit_of
+
+    try:
+        return audit_of(AuditReport.model_validate_json(path.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise SmrfedError(
+            "SMR-E628",
+            f"cannot read the audit {path}",
+            expected="the audit.json of smrfed-sim audit",
+            found=error,
+            remedy="name that file, or leave --audit out",
+        ) from None
 
 
 def read_arms(paths: Sequence[Path]) -> dict[str, PredictionTable]:

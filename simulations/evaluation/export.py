@@ -14,10 +14,8 @@ from shared_model.evaluation.table import PredictionTable
 from shared_model.evaluation.table_file import write_csv, write_text
 from simulations.arms.arm import ArmResult
 from simulations.arms.hospital import Hospital
+from simulations.evaluation.run_folder import PREDICTIONS, TRAINED_ON
 from simulations.federation.workspace import Workspace
-
-FOLDER = "predictions"
-TRAINED_ON = "trained_on.txt"
 
 
 def patient_tables(
@@ -75,9 +73,9 @@ def write_predictions(
     known = patient_tables(hospitals, workspace, labels)
     tables = {arm.key: table for arm in arms if (table := arm_table(arm, known)) is not None}
     for key, table in tables.items():
-        write_csv(table, out / FOLDER / f"{key}.csv")
+        write_csv(table, out / PREDICTIONS / f"{key}.csv")
     names = sorted(trained_on(hospitals))
-    write_text(out / FOLDER / TRAINED_ON, "".join(f"{name}\n" for name in names))
+    write_text(out / PREDICTIONS / TRAINED_ON, "".join(f"{name}\n" for name in names))
     return tables
 
 

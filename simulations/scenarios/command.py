@@ -26,6 +26,12 @@ def run_command(
     arms: Annotated[
         str | None, typer.Option("--arms", help="only these, by name, with commas between")
     ] = None,
+    size: Annotated[
+        float | None,
+        typer.Option(
+            "--size", min=0.05, max=20, help="every archive so many times as large: 0.25 for a try"
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="processes; all cores")
     ] = None,
@@ -46,13 +52,14 @@ def run_command(
     from simulations.scenarios.outputs import print_results, write_outputs
     from simulations.scenarios.run import Machine, run_scenario, visible_gpus
 
-    named = load_scenario(scenario).chosen(_numbers(seeds), _names(arms))
+    named = load_scenario(scenario).chosen(_numbers(seeds), _names(arms), size)
     folder = out or Path("runs") / named.name
     machine = Machine(workers or os.cpu_count() or 1, visible_gpus(), ray)
     jobs = run_scenario(named, folder, machine, console, again=not resume)
     words = ["smrfed-sim", "run", scenario]
     words += ["--seeds", seeds] if seeds else []
     words += ["--arms", arms] if arms else []
+    words += ["--size", f"{size:g}"] if size is not None else []
     results = write_outputs(named, jobs, folder, shlex.join(words))
     if as_json:
         typer.echo(results.model_dump_json())

@@ -19,6 +19,7 @@ from simulations.demo.assemble import commit_of_checkout, scanner_words
 from simulations.scenarios.hospitals import folds
 from simulations.scenarios.jobs import Job
 from simulations.scenarios.load import NamedScenario
+from simulations.scenarios.readings import readings
 from simulations.scenarios.records import Record, Records
 from simulations.scenarios.resampling import ArmDraws, SharedDraws
 from simulations.scenarios.results import (
@@ -65,6 +66,9 @@ def scenario_results(
         hospitals=_hospital_rows(first),
         arms=tuple(_figures(name, named, found, draws[name]) for name in scenario.arms),
         differences=differences,
+        readings=readings(
+            differences, {name: arm.title or name for name, arm in scenario.arms.items()}
+        ),
     )
 
 

@@ -15,6 +15,8 @@ from simulations.scenarios.schema import CohortSection, HospitalsSection, Scenar
 
 #: The scanner that the others are so and so far from.
 REFERENCE = ScannerModel()
+# Fewer cannot be split into training and test patients of three classes.
+_FEWEST = 12
 _RATIOS = ("gamma", "scale")
 # A scanner twice as far as a noisy one must still give an image.
 _LIMITS: dict[str, tuple[float, float]] = {
@@ -160,6 +162,9 @@ def _changed(site: SiteSpec, section: CohortSection) -> SiteSpec:
         values["age_shift"] = section.age_shift_everywhere
     if site.name in section.patients_at:
         values["patients"] = section.patients_at[site.name]
+    if section.size != 1.0:
+        own = values.get("patients", site.patients)
+        values["patients"] = max(_FEWEST, round(own * section.size))
     if site.name in section.prevalence_at:
         values["prevalence"] = section.prevalence_at[site.name]
     return SiteSpec.model_validate(site.model_dump() | values)

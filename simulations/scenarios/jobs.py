@@ -15,7 +15,7 @@ from simulations.cohort.spec import CohortSpec
 from simulations.scenarios.hospitals import cohort_spec, folds, site_names
 from simulations.scenarios.load import NamedScenario
 from simulations.scenarios.plans import arm_plan, is_neural
-from simulations.scenarios.schema import NEURAL, ArmKind
+from simulations.scenarios.schema import NEURAL, ArmKind, BesideSection, Scenario
 
 # Raised when the same job would give other results, so that old records are not taken for new.
 _VERSION = 1
@@ -35,6 +35,7 @@ class Job:
         cohort: the generated cohort, or None for archives.
         archives: existing archives by hospital, or empty.
         sites: all hospitals in order.
+        beside: what is measured beside predictions, or None.
     """
 
     seed: int
@@ -46,6 +47,7 @@ class Job:
     cohort: CohortSpec | None
     archives: tuple[tuple[str, Path], ...]
     sites: tuple[str, ...]
+    beside: BesideSection | None = None
 
     @cached_property
     def key(self) -> str:
@@ -61,6 +63,8 @@ class Job:
             "task": self.plan.task.model_dump(mode="json"),
             "repeat": self.repeat,
         }
+        if self.beside is not None:
+            content["beside"] = self.beside.model_dump(mode="json", exclude={"arms"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -112,8 +116,15 @@ def _each(named: NamedScenario) -> Iterator[Job]:
                 plan = arm_plan(scenario, name, seed, members)
                 for repeat in range(arm.repeats if is_neural(arm) else 1):
                     yield Job(
-                        seed, held_out, (name,), arm.kind, plan, repeat, spec, archives, names
-                    )
+                        seed, held_out, (name,), arm.kind, plan, repeat, spec, archives, names,
+                        _beside(scenario, name, repeat),
+                    )  # fmt: skip
+
+
+def _beside(scenario: Scenario, arm: str, repeat: int) -> BesideSection | None:
+    """Of the first noise draw only: pages show one model per arm and cohort."""
+    section = scenario.beside
+    return section if section is not None and arm in section.arms and not repeat else None
 
 
 def _people(site: str, archive: Path) -> int:

@@ -23,9 +23,29 @@ class NamedScenario:
     folder: Path
     scenario: Scenario
 
-    def chosen(self, seeds: Sequence[int] | None, arms: Sequence[str] | None) -> NamedScenario:
-        """Only these seeds and arms, with the comparisons that are left; raises SMR-E684."""
+    def chosen(
+        self,
+        seeds: Sequence[int] | None,
+        arms: Sequence[str] | None,
+        size: float | None = None,
+    ) -> NamedScenario:
+        """Only these seeds and arms, with the comparisons that are left; raises SMR-E684.
+
+        ``size`` makes every generated archive so many times as large as the scenario says.
+        """
         update: dict[str, object] = {}
+        if size is not None:
+            if self.scenario.cohort.archives:
+                raise SmrfedError(
+                    "SMR-E684",
+                    f"scenario {self.name!r} cannot be made smaller or larger",
+                    expected="--size with hospitals that are generated",
+                    found="[cohort.archives]: patients who exist",
+                    remedy="leave --size out",
+                )
+            update["cohort"] = self.scenario.cohort.model_copy(
+                update={"size": self.scenario.cohort.size * size}
+            )
         if seeds:
             update["seeds"] = tuple(dict.fromkeys(seeds))
         if arms:
@@ -45,6 +65,11 @@ class NamedScenario:
                 if entry.arm in arms and minus:
                     left.append(entry.model_copy(update={"minus": minus}))
             update["compare"] = tuple(left)
+            beside = self.scenario.beside
+            kept = () if beside is None else tuple(name for name in beside.arms if name in arms)
+            update["beside"] = (
+                beside.model_copy(update={"arms": kept}) if beside is not None and kept else None
+            )
         return NamedScenario(self.name, self.folder, self.scenario.model_copy(update=update))
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from shared_model.evaluation.table import PredictionTable
 from shared_model.evaluation.table_file import write_csv, write_text
+from simulations.scenarios.beside_files import write_beside
 from simulations.scenarios.figures import arm_tables, scenario_results
 from simulations.scenarios.jobs import Job
 from simulations.scenarios.load import NamedScenario
@@ -33,6 +34,7 @@ def write_outputs(
     write_text(out / "table.md", markdown(results))
     write_text(out / "table.csv", csv_text(results))
     _predictions(named, jobs, records, out / "predictions")
+    write_beside(named, jobs, records, out)
     write_page(results, out / "scenario.html")
     return results
 
@@ -48,10 +50,11 @@ def print_results(results: ScenarioResults, out: Path, console: Console) -> None
         for difference in results.differences:
             paired.add_row(*difference_cells(results, difference))
         console.print(paired)
+    for text in results.readings:
+        console.print(f"- {text}", highlight=False, markup=False)
     console.print(f"page: {out / 'scenario.html'}", highlight=False)
     console.print(
-        f"all figures: smrfed-sim evaluate {out / 'predictions'}/*.csv --synthetic "
-        f"--out {out / 'evaluation'}",
+        f"all figures: smrfed-sim evaluate {out} --synthetic --out {out / 'evaluation'}",
         highlight=False,
         soft_wrap=True,
     )

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from shared_model.atlas.cache import write_atomically
 from shared_model.errors import SmrfedError
+from shared_model.evaluation.side_tables import CorruptedTable, Embeddings
 from shared_model.evaluation.table import PredictionTable
 from shared_model.evaluation.table_file import from_json, to_json
 from simulations.scenarios.jobs import Job
@@ -26,10 +30,15 @@ class Record:
     Attributes:
         views: per view one table per model: a federation has one, K hospitals alone have K.
         epsilon: largest epsilon that a hospital's own ledger shows; None without privacy.
+        trained_on: ``site/patient`` of everybody whom the hospitals may have trained on.
+        embeddings, corrupted: of the released model, where the scenario asks for them.
     """
 
     views: Views
     epsilon: float | None
+    trained_on: tuple[str, ...] = ()
+    embeddings: Embeddings | None = None
+    corrupted: CorruptedTable | None = None
 
     def tables(self, view: View) -> Sequence[PredictionTable]:
         """The tables of a view; a model without anything of its own is as released."""
@@ -62,6 +71,9 @@ class Records:
                 view: [json.loads(to_json(table)) for table in tables]
                 for view, tables in record.views.items()
             },
+            "trained_on": list(record.trained_on),
+            "embeddings": None if record.embeddings is None else _listed(record.embeddings),
+            "corrupted": None if record.corrupted is None else _listed(record.corrupted),
         }
         write_atomically(
             self.path(job), (json.dumps(content, separators=(",", ":")) + "\n").encode()
@@ -83,6 +95,41 @@ class Records:
                     for view, tables in content["views"].items()
                 },
                 content["epsilon"],
+                tuple(content.get("trained_on", ())),
+                _embeddings(content.get("embeddings")),
+                _corrupted(content.get("corrupted")),
             )
-        except (OSError, ValueError, KeyError, SmrfedError):
+        except (OSError, ValueError, KeyError, TypeError, SmrfedError):
             return None
+
+
+def _listed(table: Embeddings | CorruptedTable) -> dict[str, Any]:
+    """Arrays as lists, floats with six digits."""
+    out: dict[str, Any] = {}
+    for each in fields(table):
+        value = getattr(table, each.name)
+        if isinstance(value, np.ndarray):
+            value = np.round(value, 6).tolist() if value.dtype == np.float64 else value.tolist()
+        out[each.name] = value
+    return out
+
+
+def _embeddings(content: dict[str, Any] | None) -> Embeddings | None:
+    if content is None:
+        return None
+    texts = (tuple(content[name]) for name in ("model", "patient", "site", "label"))
+    trained, z = np.array(content["trained"], dtype=bool), np.array(content["z"], dtype=np.float64)
+    model, patient, site, label = texts
+    return Embeddings(model, patient, site, label, trained, z)
+
+
+def _corrupted(content: dict[str, Any] | None) -> CorruptedTable | None:
+    if content is None:
+        return None
+    return CorruptedTable(
+        tuple(content["labels"]),
+        tuple(content["kind"]),
+        np.array(content["severity"], dtype=np.int64),
+        tuple(content["patient"]),
+        np.array(content["probability"], dtype=np.float64),
+    )

@@ -80,6 +80,9 @@ class ScenarioResults(_Record):
     hospitals: tuple[HospitalRow, ...]
     arms: tuple[ArmFigures, ...]
     differences: tuple[Difference, ...]
+    readings: tuple[str, ...] = Field(
+        default=(), description="the differences in words; where a change does not help, first"
+    )
 
     def arm(self, name: str) -> ArmFigures:
         """One arm by name."""

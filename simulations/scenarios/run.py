@@ -23,7 +23,7 @@ from rich.progress import (
 
 from shared_model.errors import SmrfedError
 from simulations.cohort.cohort import generate_cohort
-from simulations.process_pool import Processes
+from simulations.process_pool import Processes, give_memory_back
 from simulations.scenarios.jobs import Job, jobs_of
 from simulations.scenarios.load import NamedScenario
 from simulations.scenarios.ray_pool import RayTasks, require_ray
@@ -31,6 +31,7 @@ from simulations.scenarios.records import Records
 from simulations.scenarios.run_job import run_job
 from simulations.scenarios.schema import MEASURED
 from simulations.scenarios.site_data import SiteData
+from simulations.scenarios.usage import Measuring, Usage, told, write_usage
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ def run_scenario(
         _prepare(waiting, out, machine, bars, workforce)
         task = bars.add_task("training and testing", total=len(jobs))
         bars.update(task, completed=len(jobs) - len(waiting))
-        workforce.spread(
-            functools.partial(_run, out, machine.device),
-            waiting,
-            lambda _job, _path: bars.advance(task),
-        )
+        usage: list[Usage] = []
+
+        def finished(_job: Job, took: Usage) -> None:
+            usage.append(took)
+            write_usage(usage, out)
+            bars.advance(task)
+
+        workforce.spread(functools.partial(_run, out, machine.device), waiting, finished)
         shutil.rmtree(out / "work", ignore_errors=True)
+    if usage:
+        console.print(told(usage), highlight=False, soft_wrap=True)
     return jobs
 
 
@@ -92,8 +98,11 @@ def _pieces(jobs: Sequence[Job]) -> int:
     return max(len(jobs), len({(job.seed, site) for job in jobs for site in job.sites}))
 
 
-def _run(out: Path, device: str, job: Job) -> Path:
-    return run_job(job, _site_data(out, device))
+def _run(out: Path, device: str, job: Job) -> Usage:
+    measuring = Measuring()
+    path = run_job(job, _site_data(out, device))
+    give_memory_back()
+    return measuring.done(path.name)
 
 
 def _warm(out: Path, device: str, item: tuple[Job, str]) -> None:

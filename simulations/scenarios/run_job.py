@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from client.archive.patients import Patient
@@ -22,7 +23,8 @@ from simulations.baselines.known_patients import patient_table
 from simulations.baselines.prior import Prior
 from simulations.baselines.region_volumes import RegionVolumes
 from simulations.baselines.subject_table import Baseline, Floats, SubjectTable
-from simulations.evaluation.export import arm_table, patient_tables
+from simulations.evaluation.beside import corrupted_of, embeddings_of
+from simulations.evaluation.export import arm_table, patient_tables, trained_on
 from simulations.evaluation.predictions import Predictions, by_model
 from simulations.scenarios.jobs import Job
 from simulations.scenarios.records import Record, Records, Views
@@ -57,7 +59,9 @@ def _done(job: Job, data: SiteData) -> Record:
         found = baseline_predictions(
             _BASELINES[job.kind], hospitals, lambda people: _rows(job, data, people)
         )
-        return Record({"released": [_table(job, data, hospitals, found)]}, None)
+        return Record(
+            {"released": [_table(job, data, hospitals, found)]}, None, _trained_on(hospitals)
+        )
     if job.kind == "federated":
         return _federated(job, data, hospitals)
     model = data.model(job.plan)
@@ -65,12 +69,13 @@ def _done(job: Job, data: SiteData) -> Record:
     epsilon = None if plan.privacy.mode == "none" else plan.privacy.epsilon
     if job.kind == "alone":
         arm = alone_arm(site_model, initial, hospitals, plan)
-        return Record(_alone_views(job, data, hospitals, arm), epsilon)
+        return Record(_alone_views(job, data, hospitals, arm), epsilon, _trained_on(hospitals))
     if job.kind == "pooled":
         arm = pooled_arm(site_model, initial, hospitals, plan, follow=False)
     else:
         arm = shuffled_arm(site_model, initial, hospitals, plan)
-    return Record({"released": [_table(job, data, hospitals, arm.predictions)]}, epsilon)
+    views = {"released": [_table(job, data, hospitals, arm.predictions)]}
+    return _with_beside(Record(views, epsilon, _trained_on(hospitals)), job, data, hospitals, arm)
 
 
 def _federated(job: Job, data: SiteData, hospitals: Sequence[Hospital]) -> Record:
@@ -100,7 +105,35 @@ def _federated(job: Job, data: SiteData, hospitals: Sequence[Hospital]) -> Recor
         personal = {} if run.personalised is None else run.personalised.predictions
         everywhere = {**run.arm.predictions, **personal, **adapted}
         views["adapted"] = [_table(job, data, hospitals, everywhere)]
-    return Record(views, run.arm.epsilon)
+    record = Record(views, run.arm.epsilon, _trained_on(hospitals))
+    return _with_beside(record, job, data, hospitals, run.arm)
+
+
+def _trained_on(hospitals: Sequence[Hospital]) -> tuple[str, ...]:
+    return tuple(sorted(trained_on(hospitals)))
+
+
+def _with_beside(
+    record: Record, job: Job, data: SiteData, hospitals: Sequence[Hospital], arm: ArmResult
+) -> Record:
+    """The record with embeddings and answers on worse scans, where the scenario asks for them."""
+    wanted = job.beside
+    if wanted is None or arm.shared is None:
+        return record
+    model = data.model(job.plan).fresh()
+    embeddings = embeddings_of(model, arm.shared, hospitals) if wanted.embeddings else None
+    corrupted = None
+    if wanted.corruption:
+        corrupted = corrupted_of(
+            model,
+            arm.shared,
+            hospitals,
+            {hospital.name: data.source(job, hospital.name) for hospital in hospitals},
+            wanted.corruption,
+            wanted.severities,
+            job.seed,
+        )
+    return replace(record, embeddings=embeddings, corrupted=corrupted)
 
 
 def _alone_views(job: Job, data: SiteData, hospitals: Sequence[Hospital], arm: ArmResult) -> Views:

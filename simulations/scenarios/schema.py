@@ -22,6 +22,7 @@ ArmKind = Literal[
     "harmonised_volumes",
     "true_volumes",
 ]
+CorruptionKind = Literal["noise", "bias_field", "motion", "resolution", "missing_slices"]
 Group = Literal["seen", "unseen", "worst-seen", "worst-unseen", "each-seen", "each-unseen"]
 
 #: Kinds that need volumes read off the images.
@@ -83,6 +84,12 @@ class CohortSection(_Section):
     )
     patients_at: dict[SiteName, int] = Field(
         default_factory=dict, description="patients at single hospitals"
+    )
+    size: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=20,
+        description="every archive so many times as large, with 12 patients at least",
     )
     shift: float = Field(
         default=1.0,
@@ -151,6 +158,19 @@ class ComparisonSection(_Section):
     where: tuple[Group, ...] = Field(default=("seen", "unseen"), min_length=1)
 
 
+class BesideSection(_Section):
+    """What is measured beside predictions, of arms that end with one model."""
+
+    arms: tuple[Name, ...] = Field(min_length=1, description="federated or pooled ones")
+    embeddings: bool = Field(default=True, description="for the probe of the hospital")
+    corruption: tuple[CorruptionKind, ...] = Field(
+        default=(), description="kinds of worse scans; each severity reads all test scans anew"
+    )
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        default=(1, 3, 5), min_length=1
+    )
+
+
 class Scenario(_Section):
     """A whole experiment; :mod:`simulations.scenarios.load` reads it and names what is wrong."""
 
@@ -172,6 +192,7 @@ class Scenario(_Section):
     )
     arms: dict[Name, ArmSection] = Field(min_length=1)
     compare: tuple[ComparisonSection, ...] = ()
+    beside: BesideSection | None = None
     draws: int = Field(default=2000, ge=100, le=100_000, description="of the patient bootstrap")
 
     @model_validator(mode="after")
@@ -192,6 +213,9 @@ class Scenario(_Section):
             raise ValueError("seeds repeat")
         if self.held_out != "each" and len(set(self.held_out)) != len(self.held_out):
             raise ValueError("held_out names a hospital twice")
+        for name in self.beside.arms if self.beside is not None else ():
+            if name not in self.arms or self.arms[name].kind not in ("federated", "pooled"):
+                raise ValueError(f"beside names {name!r}, which is no federated or pooled arm")
         for entry in self.compare:
             for name in (entry.arm, *entry.minus):
                 if name not in self.arms:

@@ -16,7 +16,7 @@ from client.archive.patients import Patient
 from client.archive.plan_split import split_by_plan
 from client.archive.split import Split
 from client.config import SiteConfig
-from client.prepared.scan_source import scan_source
+from client.prepared.scan_source import ScanSource, scan_source
 from client.training.site_model import SiteModel
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
@@ -31,8 +31,10 @@ from simulations.federation.workspace import Workspace, create_workspace
 from simulations.scenarios.jobs import Job
 
 Value = TypeVar("Value")
-# Tokens of a cohort take some 30 MB; a process seldom needs more than the arms of one seed.
 _KEPT = 6
+# Tokens of a cohort take some 30 MB for each model that reads them, and are read again in a second:
+# jobs of one seed and one model follow one another.
+_COHORTS_KEPT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ class SiteData:
     out: Path
     device: str = "cpu"
     _models: OrderedDict[str, TrainableModel] = field(default_factory=OrderedDict)
-    _hospitals: OrderedDict[str, Hospital] = field(default_factory=OrderedDict)
+    _hospitals: OrderedDict[str, dict[str, Hospital]] = field(default_factory=OrderedDict)
     _atlases: OrderedDict[str, Atlas] = field(default_factory=OrderedDict)
     _parties: OrderedDict[str, Workspace] = field(default_factory=OrderedDict)
     _truths: OrderedDict[str, TruthTable] = field(default_factory=OrderedDict)
@@ -128,22 +130,22 @@ class SiteData:
     def hospital(self, job: Job, name: str) -> Hospital:
         """One hospital; reads its scans, and keeps their tokens on disk."""
         held_out = name in job.held_out
-        parts = (str(job.seed), name, str(held_out), _model_key(job.plan))
         config = self.parties(job).site_config(name)
-        return _kept(
-            self._hospitals,
-            "|".join(parts),
-            lambda: load_hospital(
+        cohort = _kept(self._hospitals, f"{job.seed}|{_model_key(job.plan)}", dict, _COHORTS_KEPT)
+        key = f"{name}|{held_out}"
+        if key not in cohort:
+            cohort[key] = load_hospital(
                 config, job.plan, self.model(job.plan).site_model, held_out=held_out
-            ),
-            _KEPT * 32,
-        )
+            )
+        return cohort[key]
 
     def patients(self, job: Job, name: str) -> tuple[Patient, ...]:
         """Everybody of one hospital, without their images."""
-        return scan_source(
-            SiteConfig.load(self.parties(job).site_config(name)), job.plan
-        ).patients()
+        return self.source(job, name).patients()
+
+    def source(self, job: Job, name: str) -> ScanSource:
+        """The prepared scans of one hospital."""
+        return scan_source(SiteConfig.load(self.parties(job).site_config(name)), job.plan)
 
     def split(self, job: Job, patients: Sequence[Patient]) -> Split:
         """Who trains and who tests at a hospital that takes part."""

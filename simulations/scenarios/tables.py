@@ -84,6 +84,9 @@ def markdown(results: ScenarioResults) -> str:
         titles = ("difference in balanced accuracy", "where", "difference", "p (Holm)", "shown")
         rows = [difference_cells(results, row) for row in results.differences]
         lines += ["", "## Paired differences", "", *_table(titles, rows)]
+    if results.readings:
+        lines += ["", "## Where it helps, and where it does not", ""]
+        lines += [f"- {text}" for text in results.readings]
     sites = [key for arm in results.arms for key in arm.groups if ":" in key]
     if sites:
         keys = tuple(dict.fromkeys(sites))

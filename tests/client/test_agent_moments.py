@@ -43,7 +43,7 @@ def moments_plan(
             "moments_every": 2,
             "moments_noise_multiplier": MOMENTS if private else 0.0,
             "personalise": personalise,
-            "moments_dimensions": 5,
+            "moments_dimensions": None if use == "affine" else 5,
         },
     )
 
@@ -188,6 +188,7 @@ def pairs_of(arrays: Arrays) -> list[bytes]:
     [
         ("shift", "local", "never"),
         ("shift", "none", "after"),
+        ("affine", "local", "never"),
         ("linear", "local", "private"),
         ("confusion", "none", "private"),
     ],

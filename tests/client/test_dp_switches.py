@@ -35,7 +35,7 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "site_norm": ("off", "shared", "residual"),
     "precision": ("float32", "bfloat16"),
     "standardise": (False, True),
-    "site_moments": ("off", "confusion", "linear", "shift"),
+    "site_moments": ("off", "confusion", "linear", "shift", "affine"),
     "personalise": ("after", "private"),
 }
 # These two turn with the others by default; all their combinations with the rest are slow.
@@ -54,11 +54,14 @@ def combinations() -> list[Any]:
             name: values[i] for (name, values), i in zip(SWITCHES.items(), index, strict=True)
         }
         residual, moments = chosen["site_norm"] == "residual", chosen["site_moments"]
-        if chosen["personalise"] == "private" and (not residual or moments == "shift"):
+        sets = moments in ("shift", "affine")
+        if chosen["personalise"] == "private" and (not residual or sets):
             continue
-        if moments == "shift" and not residual:
+        if sets and not residual:
             continue
         before, layer_b = index[: -len(_LAYER_B)], index[-len(_LAYER_B) :]
+        if moments == "affine":
+            layer_b = (layer_b[0] - 1, layer_b[1])  # by default wherever 'shift' is
         mine = sum(layer_b) == sum(before) // 4 + (2 * before[1] + before[2] if residual else 0) % 3
         marks = () if sum(before) % 4 == 0 and mine else pytest.mark.slow
         quick += not marks
@@ -144,7 +147,7 @@ def sums(
     with monkeypatch.context() as patch:
         patch.setattr(PatientSGD, "step", step)
         moments = released_moments(site_model)
-        if moments is not None and plan.adaptation.site_moments == "shift":
+        if moments is not None and plan.adaptation.moments_set_the_residual:
             shift_site(site_model, "a", moments)
         train_round(site_model, examples, plan, "a", 1, "run", moments=moments)
     (found,) = seen

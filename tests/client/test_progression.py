@@ -77,6 +77,9 @@ BASELINE = {"sub-01": "ses-M00", "sub-02": "ses-M00"}
         ("session_id\tdate\tdiagnosis", "M00\t2020-01-31\tMCI\nX\t2022-01-10\tAD\n"),
         ("session_id\tage\tdiagnosis", "M00\t70\tMCI\nX\t72.1\tAD\n"),
         ("session_id\tdiagnosis", "M00\tMCI\nM24\tAD\n"),
+        # One clock for all rows: an age of 72 years is no month 864.
+        ("session_id\tmonths\tage\tdiagnosis", "M00\t0\t70\tMCI\nY\tn/a\t72\tMCI\nX\t24\t72\tAD\n"),
+        ("session_id\tmonths\tage\tdiagnosis", "M00\tn/a\t70\tMCI\nX\t500\t72\tAD\n"),
         ("session_id\tmonths\tdiagnosis", "M00\t0\tMCI\nY\t6\tunknown\nX\t24\tAD\nZ\tn/a\tCN\n"),
     ],
 )

@@ -1,7 +1,7 @@
 """A site agent without torch: the real gRPC service and protocol around one line of arithmetic.
 
-Run as ``python stand_in_agent.py NAME SOCKET KEY STARTED``: appends a line to STARTED for each
-instruction that it computes (and not for one that it answers from memory).
+Run as ``python stand_in_agent.py NAME SOCKET KEY STARTED [GROUP]``: appends a line to STARTED for
+each instruction that it computes (and not for one that it answers from memory).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client.agent.service import serve
 from client.agent.status import AgentStatus
 from shared_model.errors import SmrfedError
 from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
-from shared_model.protocol.keys import load_signing_key
+from shared_model.protocol.keys import load_public_key, load_signing_key, public_path
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed, seal
 
@@ -47,13 +47,17 @@ class StandIn:
 
     max_body_bytes = 1 << 20
 
-    def __init__(self, name: str, key: Ed25519PrivateKey, started: Path) -> None:
+    def __init__(
+        self, name: str, key: Ed25519PrivateKey, started: Path, coordinator: Ed25519PublicKey
+    ) -> None:
         self._name = name
         self._key = key
         self._started = started
+        self._coordinator = coordinator
         self._answers: dict[bytes, Sealed] = {}
 
     def handle(self, instruction: Sealed) -> Sealed:
+        instruction.verify(self._coordinator, "coordinator")
         if instruction.digest not in self._answers:
             header = decode_header(RoundInstruction, instruction)
             with self._started.open("a") as file:
@@ -71,8 +75,10 @@ class StandIn:
 
 
 def main() -> None:
-    _, name, socket, key, started = sys.argv
-    serve(StandIn(name, load_signing_key(Path(key)), Path(started)), Path(socket)).wait()
+    _, name, socket, key, started, *group = sys.argv
+    coordinator = load_public_key(public_path(Path(key).with_name("coordinator.pem")))
+    agent = StandIn(name, load_signing_key(Path(key)), Path(started), coordinator)
+    serve(agent, Path(socket), group=group[0] if group else None).wait()
 
 
 if __name__ == "__main__":

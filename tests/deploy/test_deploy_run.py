@@ -133,7 +133,7 @@ def test_a_superlink_with_a_certificate_of_another_authority_is_refused(
     coordinator: Coordinator, federation: DeployedFederation
 ) -> None:
     other = issue_server_certificate(coordinator.folder / "other-pki").authority
-    key = coordinator.folder / "work" / "pki" / SITES[0]
+    key = federation.connection(SITES[0]).node_key
     log = start_node(federation, other, key, coordinator.folder / "other-logs")
     assert "CERTIFICATE_VERIFY_FAILED" in log
 

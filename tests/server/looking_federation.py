@@ -7,20 +7,15 @@ from pathlib import Path
 import numpy as np
 from noised_patients import draw, released
 from toy_federation import (
-    COORDINATOR_KEY,
     Fault,
     ToySite,
     ToyTransport,
     initial_arrays,
     make_plan,
     read,
-    site_keys,
 )
 
 from server.checkpoints.run_directory import RunDirectory
-from server.rounds.driver import RoundDriver, RunResult
-from server.rounds.events import Observer
-from server.rounds.settings import DriverSettings
 from shared_model.plan import FederationPlan
 from shared_model.protocol.sealed import Sealed
 
@@ -37,7 +32,8 @@ def looking_plan(rounds: int = 5, every: int = 2, patience: int = 0, **sections)
         training={"rounds": rounds},
         **{
             "federation": {"sites": SITES},
-            "privacy": {"mode": "local", "noise_multiplier": 3.0},
+            # Toy updates are not clipped: the bound that follows must not concern them.
+            "privacy": {"mode": "local", "noise_multiplier": 3.0, "clipping_norm": 100.0},
             "evaluation": {
                 "release_every": every,
                 "release_noise_multiplier": 1.3 if every else 0.0,
@@ -83,17 +79,3 @@ class LookingTransport(ToyTransport):
     ) -> None:
         super().__init__(*NAMES, faults=faults)
         self.sites = {name: LookingSite(name, plan, plateau) for name in NAMES}
-
-
-def drive(
-    directory: RunDirectory, transport: ToyTransport, observer: Observer | None = None
-) -> RunResult:
-    return RoundDriver(
-        directory.plan,
-        directory,
-        transport,
-        COORDINATOR_KEY,
-        site_keys(directory.plan),
-        observer,
-        settings=DriverSettings.in_process(),
-    ).run()

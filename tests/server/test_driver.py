@@ -23,7 +23,7 @@ from toy_federation import (
 
 from server.rounds.driver import RoundDriver
 from server.rounds.events import Event
-from server.rounds.transport import Failure
+from server.rounds.transport import Failure, RunOverError
 from shared_model.errors import SmrfedError
 from shared_model.protocol.sealed import Sealed
 
@@ -258,3 +258,19 @@ def test_a_site_without_a_key_and_another_plan_are_refused_at_the_start(tmp_path
     other = make_plan(*NAMES, training={"rounds": 9})
     with pytest.raises(SmrfedError, match="SMR-E535"):
         RoundDriver(other, directory, ToyTransport(*NAMES), COORDINATOR_KEY, site_keys(other))
+
+
+def test_only_the_transport_itself_can_end_a_run(tmp_path: Path) -> None:
+    class Gone(ToyTransport):
+        def poll(self, handle: str) -> Answer:
+            if b'"round":3' in self._waiting[handle][1].header:
+                raise RunOverError("SMR-E536", "given up", remedy="start again")
+            return super().poll(handle)
+
+    plan = make_plan(*NAMES)
+    directory = make_run(tmp_path / "run", plan)
+    with pytest.raises(RunOverError):
+        drive(directory, plan, Gone(*NAMES), PATIENT)
+    assert directory.latest().round == 2
+    whole = run(tmp_path / "whole", plan, ToyTransport(*NAMES))
+    assert drive(directory, plan, ToyTransport(*NAMES)).body == whole.body

@@ -173,7 +173,8 @@ def test_metrics_are_kept_in_mode_none_and_refused_in_mode_local(tmp_path: Path)
     metrics = with_header(metrics={"loss": 0.25})
     result = run(tmp_path / "none", make_plan(*NAMES), ToyTransport(*NAMES, faults={"b": metrics}))
     assert result.history[0].sites["b"].metrics == {"loss": 0.25}
-    local = make_plan(*NAMES, privacy={"mode": "local", "noise_multiplier": 1.0})
+    privacy = {"mode": "local", "noise_multiplier": 1.0, "clipping_norm": 100.0}
+    local = make_plan(*NAMES, privacy=privacy)
     result = run(tmp_path / "local", local, ToyTransport(*NAMES, faults={"b": metrics}))
     assert result.history[0].sites["b"].code == "SMR-E514"
     assert "b" not in result.history[0].accepted
@@ -201,3 +202,53 @@ def test_hostile_words_reach_no_terminal_and_no_history(tmp_path: Path) -> None:
         reason = record.sites["b"].reason
         assert reason.isprintable()
         assert len(reason) < 600
+
+
+def test_a_site_that_sends_a_thousand_times_the_norm_changes_nothing_by_default(
+    tmp_path: Path,
+) -> None:
+    """Mode local: the plan's clipping and noise bound an honest update, without any setting."""
+    privacy = {"mode": "local", "noise_multiplier": 1.0, "clipping_norm": 0.5}
+    plan = make_plan(*NAMES, privacy=privacy)
+    assert plan.aggregation.norm_bound is None
+
+    def honest(arrays) -> None:
+        """As noise of this plan makes it: sqrt(64) numbers of sigma C / n at 10 patients."""
+        rng = np.random.default_rng(1)
+        for value in arrays.values():
+            value[:] = rng.normal(size=value.shape) * 0.5 / 10 * plan.training.learning_rate
+
+    def thousandfold(arrays) -> None:
+        honest(arrays)
+        for value in arrays.values():
+            value *= 1000
+
+    def some(fault: Fault) -> ToyTransport:
+        others = dict.fromkeys(("a", "c"), spoil_arrays(honest))
+        return ToyTransport(*NAMES, faults=others | {"b": fault})
+
+    loud = run(tmp_path / "loud", plan, some(spoil_arrays(thousandfold)), PATIENT)
+    assert {r.sites["b"].code for r in loud.history} == {"SMR-E522"}
+    without = run(tmp_path / "without", plan, some(never), PATIENT)
+    assert loud.body == without.body
+    with_b = run(tmp_path / "with", plan, some(spoil_arrays(honest)), PATIENT)
+    assert [r.accepted for r in with_b.history] == [NAMES] * 4
+
+
+def test_a_site_that_answers_twice_counts_once(tmp_path: Path) -> None:
+    """Asked again after silence, it gives the same bytes to both messages at the same moment."""
+
+    class Twice(ToyTransport):
+        looks = 0
+
+        def poll(self, handle: str) -> Answer:
+            self.looks += handle.startswith("b")
+            return None if handle.startswith("b") and self.looks < 8 else super().poll(handle)
+
+    plan = make_plan(*NAMES, training={"rounds": 1})
+    impatient = PATIENT.model_copy(update={"silence_s": 2.0})
+    once = run(tmp_path / "once", plan, ToyTransport(*NAMES))
+    twice = run(tmp_path / "twice", plan, Twice(*NAMES), impatient)
+    assert twice.history[0].sites["b"].pushes > 1
+    assert twice.history[0].weight == sum(plan.weights.values())
+    assert once.body == twice.body

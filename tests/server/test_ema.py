@@ -9,36 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driver_runs import drive_on
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_federation import (
-    COORDINATOR_KEY,
     ToyTransport,
     initial_arrays,
     make_plan,
     make_run,
-    site_keys,
 )
 
 from server.aggregation.ema import updated_average
 from server.checkpoints.run_directory import RunDirectory
-from server.rounds.driver import RoundDriver, RunResult
-from server.rounds.settings import DriverSettings
 from shared_model.protocol.arrays import decode_arrays
 
 PROCESS = Path(__file__).with_name("toy_driver_process.py")
 AVERAGED = {"ema_decay": 0.8}
-
-
-def drive(directory: RunDirectory, transport: ToyTransport) -> RunResult:
-    return RoundDriver(
-        directory.plan,
-        directory,
-        transport,
-        COORDINATOR_KEY,
-        site_keys(directory.plan),
-        settings=DriverSettings.in_process(),
-    ).run()
 
 
 def in_process(path: Path, point: str) -> int:
@@ -52,8 +38,8 @@ def test_the_average_is_released_and_the_rounds_go_on_from_the_last_parameters(
     plain = make_run(tmp_path / "plain", make_plan("a", "b"))
     averaged = make_run(tmp_path / "averaged", make_plan("a", "b", training=AVERAGED))
     transport = ToyTransport("a", "b")
-    result = drive(averaged, transport)
-    drive(plain, ToyTransport("a", "b"))
+    result = drive_on(averaged, transport)
+    drive_on(plain, ToyTransport("a", "b"))
     state = averaged.latest()
     # The sites' rounds do not see the average ...
     assert state.body == plain.latest().body
@@ -71,7 +57,7 @@ def test_the_average_is_released_and_the_rounds_go_on_from_the_last_parameters(
 
 def test_without_a_decay_the_last_parameters_are_released(tmp_path: Path) -> None:
     directory = make_run(tmp_path / "run", make_plan("a"))
-    result = drive(directory, ToyTransport("a"))
+    result = drive_on(directory, ToyTransport("a"))
     assert result.body == directory.latest().body
     assert directory.latest().optimiser == {}
 
@@ -79,7 +65,7 @@ def test_without_a_decay_the_last_parameters_are_released(tmp_path: Path) -> Non
 @pytest.mark.parametrize("point", ["poll:5", "saved:2", "fsync:9", "finalise"])
 def test_kill_and_resume_give_the_same_average(tmp_path: Path, point: str) -> None:
     plan = make_plan("a", "b", training=AVERAGED)
-    undisturbed = drive(make_run(tmp_path / "other", plan), ToyTransport("a", "b"))
+    undisturbed = drive_on(make_run(tmp_path / "other", plan), ToyTransport("a", "b"))
     make_run(tmp_path / "run", plan)
     assert in_process(tmp_path / "run", point) == -signal.SIGKILL
     assert in_process(tmp_path / "run", "never") == 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from looking_federation import BIAS, NAMES, LookingTransport, drive, looking_plan, start
+from driver_runs import drive_on
+from looking_federation import BIAS, NAMES, LookingTransport, looking_plan, start
 from toy_federation import Answer, ToySite, read
 from typer.testing import CliRunner
 
@@ -34,7 +35,7 @@ def silent(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
     path, plan = tmp_path_factory.mktemp("cli") / "run", looking_plan()
-    return path, drive(start(path, plan), LookingTransport(plan, {"c": silent}))
+    return path, drive_on(start(path, plan), LookingTransport(plan, {"c": silent}))
 
 
 def test_evaluation_shows_every_site_with_intervals(run: tuple[Path, RunResult]) -> None:
@@ -86,7 +87,7 @@ def test_status_has_them_in_the_history(run: tuple[Path, RunResult]) -> None:
 
 def test_status_says_when_rounds_ended_early(tmp_path: Path) -> None:
     plan = looking_plan(rounds=9, every=1, patience=2)
-    drive(start(tmp_path / "run", plan), LookingTransport(plan, plateau=1))
+    drive_on(start(tmp_path / "run", plan), LookingTransport(plan, plateau=1))
     assert "ended early" in command("status", tmp_path / "run")
 
 

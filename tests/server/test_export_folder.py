@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking_federation import LEAN, LookingTransport, drive, looking_plan, start
+from driver_runs import drive_on
+from looking_federation import LEAN, LookingTransport, looking_plan, start
 from typer.testing import CliRunner
 
 from server.checkpoints.run_directory import RunDirectory
@@ -22,7 +23,7 @@ def finished(path: Path, **calibration: object) -> RunDirectory:
     section = {"rule": "prior_free", "noise_multiplier": 1.0, "unseen_sites": True} | calibration
     plan = looking_plan(rounds=3, every=0, calibration=section)
     directory = start(path, plan)
-    drive(directory, LookingTransport(plan))
+    drive_on(directory, LookingTransport(plan))
     return directory
 
 

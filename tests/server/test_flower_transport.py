@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
@@ -13,7 +16,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client.courier import envelope as courier
 from server.flower import transport as flower
 from server.flower.transport import FlowerTransport
-from server.rounds.transport import Failure
+from server.rounds.transport import Failure, RunOverError
 from shared_model.errors import SmrfedError
 from shared_model.protocol.sealed import Sealed
 
@@ -88,6 +91,58 @@ def test_replies_are_pulled_one_at_a_time(grid: FakeGrid) -> None:
     for handle in handles:
         transport.poll(handle)
     assert grid.asked_for == [[handle] for handle in handles]
+
+
+def test_a_reply_whose_upload_hangs_does_not_hold_up_the_others(
+    grid: FakeGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower waits for every chunk of a reply; a site may die while it sends."""
+    monkeypatch.setattr(flower, "_PULL_S", 0.05)
+    arrives = threading.Event()
+    really = grid.pull_messages
+
+    def pull_messages(message_ids: Iterable[str]) -> list[Message]:
+        ids = list(message_ids)
+        if ids == [handles["north"]]:
+            assert arrives.wait(60)
+        return really(ids)
+
+    monkeypatch.setattr(grid, "pull_messages", pull_messages)
+    transport = FlowerTransport(grid)
+    handles = {site: transport.push(site, INSTRUCTION, 60.0) for site in ("north", "south")}
+    for message, handle in zip(grid.sent, handles.values(), strict=True):
+        grid.replies[handle] = Message(courier.pack(REPLY), reply_to=message)
+    assert transport.poll(handles["north"]) is None
+    assert transport.poll(handles["south"]) == REPLY
+    assert transport.poll(handles["north"]) is None
+    arrives.set()
+    deadline = time.monotonic() + 60
+    while (answer := transport.poll(handles["north"])) is None:
+        assert time.monotonic() < deadline
+    assert answer == REPLY
+    # Asked for once: Flower gives a reply away only once.
+    assert grid.asked_for.count([handles["north"]]) == 1
+
+
+@pytest.mark.parametrize(("status", "ends"), [(401, True), (403, True), (500, False)])
+def test_a_superlink_that_gave_the_run_up_ends_it_and_an_error_of_its_own_does_not(
+    grid: FakeGrid, monkeypatch: pytest.MonkeyPatch, status: int, ends: bool
+) -> None:
+    transport = FlowerTransport(grid)
+    handle = transport.push("north", INSTRUCTION, 60.0)
+
+    def refuse(_: Iterable[object]) -> list[str | None]:
+        request = httpx.Request("POST", "https://superlink/v1/runtime")
+        response = httpx.Response(status, text="no such token", request=request)
+        raise httpx.HTTPStatusError("refused", request=request, response=response)
+
+    monkeypatch.setattr(grid, "push_messages", refuse)
+    monkeypatch.setattr(grid, "pull_messages", refuse)
+    expected = RunOverError if ends else httpx.HTTPStatusError
+    with pytest.raises(expected):
+        transport.push("south", INSTRUCTION, 60.0)
+    with pytest.raises(expected):
+        transport.poll(handle)
 
 
 def test_the_global_parameters_are_one_object_for_all_sites(grid: FakeGrid) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking_federation import drive
+from driver_runs import StopError, drive_on, outcomes, stop_after
 from toy_federation import ToySite, ToyTransport, make_plan, make_run, read
 
 from server.checkpoints.run_directory import RunDirectory
@@ -72,13 +72,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, MomentsT
     plan = moments_plan()
     transport = MomentsTransport(plan)
     path = tmp_path_factory.mktemp("whole") / "run"
-    return drive(make_run(path, plan), transport), transport
+    return drive_on(make_run(path, plan), transport), transport
 
 
 def facts(result: RunResult) -> list[object]:
     return [
         result.body,
-        [record.sites for record in result.history],
+        outcomes(result.history),
         [(r.body_sha256, r.after_round, r.arrays) for r in result.releases],
         result.finalised.accepted,
     ]
@@ -123,24 +123,13 @@ def test_a_run_that_is_interrupted_at_any_event_goes_on_to_the_same_bits(
 ) -> None:
     plan = moments_plan()
     events: list[Event] = []
-    drive(make_run(tmp_path / "counted", plan), MomentsTransport(plan), events.append)
-
-    class StopError(Exception):
-        pass
+    drive_on(make_run(tmp_path / "counted", plan), MomentsTransport(plan), events.append)
 
     for number in range(len(events)):
-        seen = 0
-
-        def interrupt(_: Event, number: int = number) -> None:
-            nonlocal seen
-            seen += 1
-            if seen > number:
-                raise StopError
-
         path, transport = tmp_path / str(number), MomentsTransport(plan)
         with pytest.raises(StopError):
-            drive(make_run(path, plan), transport, interrupt)
-        resumed = drive(RunDirectory.open(path), transport)
+            drive_on(make_run(path, plan), transport, stop_after(number))
+        resumed = drive_on(RunDirectory.open(path), transport)
         assert facts(resumed) == facts(whole[0]), events[number]
 
 
@@ -148,7 +137,7 @@ def test_sums_that_a_site_cannot_have_are_set_aside(tmp_path: Path) -> None:
     plan = moments_plan()
     assert norm_bound(plan, "b", "moments") < 1e4
     transport = MomentsTransport(plan, b=1e6)
-    result = drive(make_run(tmp_path / "run", plan), transport)
+    result = drive_on(make_run(tmp_path / "run", plan), transport)
     assert set(result.releases[0].arrays) == {"a", "c"}
     assert "SMR-E571" in result.releases[0].asked.set_aside["b"]
     carried = transport.sites["b"].carried["train", 3]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking_federation import BIAS, NAMES, SITES, LookingTransport, drive, looking_plan, start
+from driver_runs import StopError, drive_on, outcomes, stop_after
+from looking_federation import BIAS, NAMES, SITES, LookingTransport, looking_plan, start
 from toy_federation import Answer, Fault, ToySite, read
 
 from server.evaluation.records import ReleaseStore
@@ -27,14 +28,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, LookingT
     plan = looking_plan()
     transport = LookingTransport(plan)
     path = tmp_path_factory.mktemp("whole") / "run"
-    return drive(start(path, plan), transport), transport, path
+    return drive_on(start(path, plan), transport), transport, path
 
 
 def facts(result: RunResult) -> list[object]:
     """Everything of a result that must not depend on interruptions (times may)."""
     return [
         result.body,
-        [record.sites for record in result.history],
+        outcomes(result.history),
         [(r.body_sha256, r.after_round, r.arrays, r.offsets) for r in result.releases],
         result.finalised.accepted,
     ]
@@ -93,32 +94,20 @@ def test_the_summary_of_an_evaluation_is_per_site_and_together(whole) -> None:
     assert worst.low <= worst.value <= worst.high
 
 
-class StopError(Exception):
-    pass
-
-
 def test_a_run_that_is_interrupted_at_any_event_goes_on_to_the_same_bits(
     whole, tmp_path: Path
 ) -> None:
     plan = looking_plan()
     events: list[Event] = []
-    drive(start(tmp_path / "counted", plan), LookingTransport(plan), events.append)
+    drive_on(start(tmp_path / "counted", plan), LookingTransport(plan), events.append)
     assert [e.round for e in events if e.kind == "release_saved"] == [2, 4, 5, 5]
     # Once at each thing that can happen; the writes in between have a test of their own.
     first = {(event.kind, event.phase): n for n, event in reversed(list(enumerate(events)))}
     for number in first.values():
-        seen = 0
-
-        def interrupt(_: Event, number: int = number) -> None:
-            nonlocal seen
-            seen += 1
-            if seen > number:
-                raise StopError
-
         path, transport = tmp_path / str(number), LookingTransport(plan)
         with pytest.raises(StopError):
-            drive(start(path, plan), transport, interrupt)
-        assert facts(drive(start(path, plan), transport)) == facts(whole[0]), events[number]
+            drive_on(start(path, plan), transport, stop_after(number))
+        assert facts(drive_on(start(path, plan), transport)) == facts(whole[0]), events[number]
 
 
 def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_bits(whole, tmp_path: Path) -> None:
@@ -138,7 +127,7 @@ def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_bits(whole, tmp_p
         kills += 1
     # Every process comes further than the last one, or at least as far.
     assert kills > 10
-    result = drive(start(path, plan), LookingTransport(plan))
+    result = drive_on(start(path, plan), LookingTransport(plan))
     assert facts(result) == facts(whole[0])
 
 
@@ -155,7 +144,7 @@ def run_until_killed(path: Path, countdown: int) -> None:
     os.fsync = fsync
     try:
         plan = looking_plan()
-        drive(start(path, plan), LookingTransport(plan))
+        drive_on(start(path, plan), LookingTransport(plan))
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -164,7 +153,7 @@ def run_until_killed(path: Path, countdown: int) -> None:
 def test_rounds_end_early_when_released_figures_no_longer_improve(tmp_path: Path) -> None:
     plan = looking_plan(rounds=20, every=1, patience=3)
     transport = LookingTransport(plan, plateau=2)
-    result = drive(start(tmp_path / "run", plan), transport)
+    result = drive_on(start(tmp_path / "run", plan), transport)
     rounds = len(result.history)
     assert 4 <= rounds < 20
     asked = transport.sites["a"].asked
@@ -173,17 +162,17 @@ def test_rounds_end_early_when_released_figures_no_longer_improve(tmp_path: Path
         ("evaluate", rounds), ("calibrate", 20), ("evaluate", 20), ("finalise", 20),
     ]  # fmt: skip
     assert result.finalised.round == 20
-    again = drive(start(tmp_path / "again", plan), LookingTransport(plan, plateau=2))
+    again = drive_on(start(tmp_path / "again", plan), LookingTransport(plan, plateau=2))
     assert facts(again) == facts(result)
     # Resumed after its end, it asks nobody anything.
     silent = LookingTransport(plan)
-    assert facts(drive(start(tmp_path / "run", plan), silent)) == facts(result)
+    assert facts(drive_on(start(tmp_path / "run", plan), silent)) == facts(result)
     assert silent.pushed == []
 
 
 def test_rounds_that_improve_go_on(tmp_path: Path) -> None:
     plan = looking_plan(rounds=6, every=1, patience=4, calibration={})
-    result = drive(start(tmp_path / "run", plan), LookingTransport(plan))
+    result = drive_on(start(tmp_path / "run", plan), LookingTransport(plan))
     assert len(result.history) == 6
     # Nothing is corrected, so the last evaluation is of the last round's model.
     assert result.body == start(tmp_path / "run", plan).latest().body
@@ -194,7 +183,7 @@ def test_early_stopping_without_a_rule_does_not_evaluate_the_same_model_twice(
 ) -> None:
     plan = looking_plan(rounds=20, every=1, patience=3, calibration={})
     transport = LookingTransport(plan, plateau=1)
-    result = drive(start(tmp_path / "run", plan), transport)
+    result = drive_on(start(tmp_path / "run", plan), transport)
     assert len(result.history) < 20
     assert transport.sites["a"].asked[-1] == ("finalise", 20)
     assert transport.sites["a"].asked[-2] == ("evaluate", len(result.history))
@@ -239,7 +228,9 @@ def test_a_site_that_does_not_answer_is_missing_and_the_run_goes_on(
     tmp_path: Path, kind: str, change: Fault, code: str
 ) -> None:
     plan = looking_plan(rounds=3, federation={"min_sites": 3, "sites": SITES})
-    result = drive(start(tmp_path / "run", plan), LookingTransport(plan, {"b": on(kind, change)}))
+    result = drive_on(
+        start(tmp_path / "run", plan), LookingTransport(plan, {"b": on(kind, change)})
+    )
     assert len(result.history) == 3
     for record in result.releases:
         expected = ("a", "c") if record.asked.kind == kind else NAMES
@@ -256,7 +247,7 @@ def test_when_nobody_answers_nothing_is_corrected(tmp_path: Path) -> None:
         return refuses(site, message, reply) if read(message).kind in LOOKS else reply
 
     faults = dict.fromkeys(NAMES, silent)
-    result = drive(start(tmp_path / "run", plan), LookingTransport(plan, faults))
+    result = drive_on(start(tmp_path / "run", plan), LookingTransport(plan, faults))
     assert len(result.history) == 2
     assert [r.offsets for r in result.releases if r.asked.kind == "calibrate"] == [(0.0, 0.0, 0.0)]
     assert summarise(result.releases[0], plan).together is None
@@ -269,11 +260,11 @@ LOOKS = ("evaluate", "calibrate")
 def test_a_damaged_release_ends_the_run_with_a_number(tmp_path: Path) -> None:
     plan = looking_plan()
     path = tmp_path / "run"
-    drive(start(path, plan), LookingTransport(plan))
+    drive_on(start(path, plan), LookingTransport(plan))
     stored = path / "releases" / "0000005-calibrate.json"
     stored.write_bytes(stored.read_bytes().replace(b"0.", b"1.", 1))
     with pytest.raises(SmrfedError, match="SMR-E572"):
-        drive(start(path, plan), LookingTransport(plan))
+        drive_on(start(path, plan), LookingTransport(plan))
     with pytest.raises(SmrfedError, match="SMR-E572"):
         ReleaseStore(path).all()
 
@@ -282,7 +273,7 @@ def test_a_rule_that_cannot_be_applied_is_refused_before_the_first_round(tmp_pat
     plan = looking_plan(model={"name": "unheard-of"})
     transport = LookingTransport(plan)
     with pytest.raises(SmrfedError, match="SMR-E570"):
-        drive(start(tmp_path / "run", plan), transport)
+        drive_on(start(tmp_path / "run", plan), transport)
     assert transport.pushed == []
 
 
@@ -292,7 +283,7 @@ def test_the_same_works_without_noise_in_mode_none(tmp_path: Path) -> None:
         evaluation={"release_every": 2},
         calibration={"rule": "prior_free"},
     )
-    result = drive(start(tmp_path / "run", plan), LookingTransport(plan))
+    result = drive_on(start(tmp_path / "run", plan), LookingTransport(plan))
     summary = summarise(result.releases[-1], plan)
     assert summary.together is not None
     assert summary.together.patients.value == pytest.approx(270, abs=1e-2)

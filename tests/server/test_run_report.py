@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking_federation import LookingTransport, drive, looking_plan, start
+from driver_runs import drive_on
+from looking_federation import LookingTransport, looking_plan, start
 from toy_federation import Answer, ToySite, read
 from typer.testing import CliRunner
 
@@ -33,7 +34,7 @@ def silent(site: ToySite, message: Sealed, reply: Sealed) -> Answer:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     path, plan = tmp_path_factory.mktemp("report") / "run", looking_plan()
-    drive(start(path, plan), LookingTransport(plan, {"c": silent}))
+    drive_on(start(path, plan), LookingTransport(plan, {"c": silent}))
     return RunDirectory.open(path)
 
 
@@ -123,7 +124,7 @@ def test_a_run_that_has_only_begun_says_that_nothing_is_known(tmp_path: Path) ->
 def test_a_broken_chain_of_receipts_is_a_warning_not_a_crash(tmp_path: Path) -> None:
     plan = looking_plan()
     directory = start(tmp_path / "run", plan)
-    drive(directory, LookingTransport(plan, {}))
+    drive_on(directory, LookingTransport(plan, {}))
     path = directory.path / "receipts.jsonl"
     path.write_text(path.read_text("utf-8").replace('"bytes":', '"bytes": 1', 1), "utf-8")
     report = gather(RunDirectory.open(directory.path))

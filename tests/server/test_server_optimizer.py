@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driver_runs import drive_on
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -28,7 +29,7 @@ from toy_federation import (
 from server.aggregation.control import updated_control
 from server.aggregation.next_state import CONTROL
 from server.checkpoints.run_directory import RunDirectory
-from server.rounds.driver import RoundDriver, RunResult
+from server.rounds.driver import RoundDriver
 from server.rounds.settings import DriverSettings
 from shared_model.aggregation.control_wire import without_control
 from shared_model.errors import SmrfedError
@@ -55,17 +56,6 @@ def plan_of(sections: dict[str, dict[str, object]]) -> FederationPlan:
     return make_plan(*NAMES, **{name: dict(fields) for name, fields in sections.items()})
 
 
-def drive(directory: RunDirectory, transport: ToyTransport) -> RunResult:
-    return RoundDriver(
-        directory.plan,
-        directory,
-        transport,
-        COORDINATOR_KEY,
-        site_keys(directory.plan),
-        settings=DriverSettings.in_process(),
-    ).run()
-
-
 def weighted_mean(plan: FederationPlan, updates: dict[str, dict[str, np.ndarray]]) -> dict:
     total = sum(plan.weights[site] for site in updates)
     return {
@@ -79,7 +69,7 @@ def test_the_server_steps_as_in_reddi_et_al(
     tmp_path: Path, sections: dict[str, dict[str, object]]
 ) -> None:
     plan = plan_of(sections)
-    result = drive(make_run(tmp_path / "run", plan), ToyTransport(*NAMES))
+    result = drive_on(make_run(tmp_path / "run", plan), ToyTransport(*NAMES))
     section, eta = plan.aggregation, 0.05
     theta = {name: value.astype(np.float64) for name, value in initial_arrays().items()}
     m = {name: np.zeros(shape) for name, shape in SHAPES.items()}
@@ -173,7 +163,7 @@ def test_kill_and_resume_give_the_same_bits(
 ) -> None:
     plan = plan_of(sections)
     whole = make_run(tmp_path / "whole", plan)
-    result = drive(whole, ToyTransport(*NAMES))
+    result = drive_on(whole, ToyTransport(*NAMES))
     make_run(tmp_path / "run", plan)
     for what, code in ((point, -signal.SIGKILL), ("never", 0)):
         command = [sys.executable, str(PROCESS), str(tmp_path / "run"), what]
@@ -186,7 +176,7 @@ def test_kill_and_resume_give_the_same_bits(
 def test_without_its_memory_a_resumed_run_would_have_other_bits(tmp_path: Path) -> None:
     """The test above can fail: the same rounds, but the moments are forgotten after the second."""
     plan = plan_of(ADAM)
-    result = drive(make_run(tmp_path / "whole", plan), ToyTransport(*NAMES))
+    result = drive_on(make_run(tmp_path / "whole", plan), ToyTransport(*NAMES))
     directory = make_run(tmp_path / "run", plan)
     original = RunDirectory.latest
 
@@ -202,7 +192,7 @@ def test_without_its_memory_a_resumed_run_would_have_other_bits(tmp_path: Path) 
 
         patch.setattr(RunDirectory, "save", once)
         with pytest.raises(KeyboardInterrupt):
-            drive(directory, ToyTransport(*NAMES))
+            drive_on(directory, ToyTransport(*NAMES))
     with pytest.MonkeyPatch.context() as patch:
 
         def forgetful(self: RunDirectory) -> object:
@@ -210,7 +200,7 @@ def test_without_its_memory_a_resumed_run_would_have_other_bits(tmp_path: Path) 
             return type(state)(state.round, state.body, state.history)
 
         patch.setattr(RunDirectory, "latest", forgetful)
-        assert drive(directory, ToyTransport(*NAMES)).body != result.body
+        assert drive_on(directory, ToyTransport(*NAMES)).body != result.body
 
 
 def test_krum_over_the_wire_is_one_site_s_update_and_a_norm_bound_sets_a_liar_aside(
@@ -223,7 +213,7 @@ def test_krum_over_the_wire_is_one_site_s_update_and_a_norm_bound_sets_a_liar_as
             return reply
         return site.sign(message, {n: np.full(s, 900, np.float32) for n, s in SHAPES.items()})
 
-    result = drive(make_run(tmp_path / "krum", plan), ToyTransport(*NAMES, faults={"c": lie}))
+    result = drive_on(make_run(tmp_path / "krum", plan), ToyTransport(*NAMES, faults={"c": lie}))
     start = initial_arrays()
     honest = [ToySite(s).update(start, 1) for s in NAMES if s != "c"]
     chosen = [
@@ -233,11 +223,13 @@ def test_krum_over_the_wire_is_one_site_s_update_and_a_norm_bound_sets_a_liar_as
     assert sum(chosen) == 1
     assert result.history[0].weight == len(NAMES)
     bounded = plan_of({"aggregation": {"norm_bound": 50.0}, "training": {"rounds": 1}})
-    result = drive(make_run(tmp_path / "bound", bounded), ToyTransport(*NAMES, faults={"c": lie}))
+    result = drive_on(
+        make_run(tmp_path / "bound", bounded), ToyTransport(*NAMES, faults={"c": lie})
+    )
     assert result.history[0].sites["c"].code == "SMR-E518"
     # Without either, it decides alone.
     plain = plan_of({"training": {"rounds": 1}})
-    result = drive(make_run(tmp_path / "mean", plain), ToyTransport(*NAMES, faults={"c": lie}))
+    result = drive_on(make_run(tmp_path / "mean", plain), ToyTransport(*NAMES, faults={"c": lie}))
     assert min(float(np.abs(value).min()) for value in result.arrays.values()) > 100
 
 
@@ -250,4 +242,4 @@ def test_a_step_that_is_not_finite_is_refused(tmp_path: Path) -> None:
         }
     )
     with pytest.raises(SmrfedError, match="SMR-E521"):
-        drive(make_run(tmp_path / "run", plan), ToyTransport(*NAMES))
+        drive_on(make_run(tmp_path / "run", plan), ToyTransport(*NAMES))

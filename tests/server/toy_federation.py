@@ -71,8 +71,11 @@ class ToySite:
         self.finalised: list[bytes] = []
         self._answers: dict[bytes, Sealed] = {}
 
+    def knows(self, message: Sealed) -> bool:
+        return message.digest in self._answers
+
     def handle(self, message: Sealed) -> Sealed:
-        if message.digest not in self._answers:
+        if not self.knows(message):
             message.verify(COORDINATOR_KEY.public_key(), "coordinator")
             instruction = read(message)
             if instruction.kind == "train":

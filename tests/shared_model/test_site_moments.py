@@ -95,7 +95,8 @@ def test_noise_alone_never_breaks_the_moments() -> None:
         assert (found.variances > 0).all()
         assert (found.counts >= 0).all()
         assert (np.linalg.norm(found.means, axis=1) <= RADIUS * (1 + 1e-9)).all()
-        assert np.isfinite(shrunk(found.offset_from(np.zeros((C, D))), found)).all()
+        offset = found.offset_from(np.zeros((C, D)))
+        assert np.isfinite(shrunk(offset, offset_variances(found))).all()
 
 
 def two_sites(offset: float) -> dict[str, m.SiteMoments]:
@@ -152,12 +153,13 @@ def test_shrinkage_believes_a_large_offset_and_forgets_none() -> None:
     far, centre = two_sites(1.0), m.common_centre(two_sites(1.0))
     offset = far["b"].offset_from(centre)
     np.testing.assert_allclose(offset, 0.5, atol=0.1)
-    assert np.linalg.norm(shrunk(offset, far["b"])) > 0.99 * np.linalg.norm(offset)
+    variances = offset_variances(far["b"])
+    assert np.linalg.norm(shrunk(offset, variances)) > 0.99 * np.linalg.norm(offset)
     # Offsets that are sampling and noise alone: what is kept is closer to the truth, zero.
     rng = np.random.default_rng(0)
-    sd = np.sqrt(offset_variances(far["b"]))
+    sd = np.sqrt(variances)
     drawn = rng.normal(0, sd, (500, D))
-    kept = np.array([shrunk(row, far["b"]) for row in drawn])
+    kept = np.array([shrunk(row, variances) for row in drawn])
     assert (kept**2).sum() < 0.6 * (drawn**2).sum()
 
 
@@ -176,6 +178,8 @@ def test_the_projection_is_orthonormal_and_public(seed: int, d: int) -> None:
         {"personalise": "private", "site_norm": "shared"},
         {"site_moments": "shift", "site_norm": "off"},
         {"site_moments": "shift", "personalise": "private"},
+        {"site_moments": "affine", "site_norm": "shared"},
+        {"site_moments": "affine", "moments_dimensions": 3},
         {"moments_noise_multiplier": 1.0},
         {"site_moments": "linear"},  # no noise in mode local
     ],

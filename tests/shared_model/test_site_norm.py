@@ -67,3 +67,27 @@ def test_channels_last_input_without_gradient_trains() -> None:
     norm(tokens).square().sum().backward()
     assert norm.gamma.grad is not None
     assert norm.gamma.grad.abs().sum() > 0
+
+
+def test_a_placed_embedding_is_scaled_and_shifted_exactly_and_zero_is_neither() -> None:
+    """What layer B estimates on embeddings comes out of them exactly: they are affine in it."""
+    model, plain = small_smrnet(embedding_scale=True), small_smrnet()
+    plain.load_state_dict(
+        {k: v for k, v in model.state_dict().items() if "embedding_shift.site_scale" not in k}
+    )
+    x = scans(3)
+    before = model(x)
+    assert torch.equal(before.logits, plain(x).logits)
+    place = model.reasoner.embedding_shift
+    assert place.site_scale is not None
+    assert place.site_shift is not None
+    with torch.no_grad():
+        place.site_scale.uniform_(-0.4, 0.4)
+        place.site_shift.normal_()
+    after = model(x)
+    expected = (1 + place.site_scale) * before.embedding + place.site_shift
+    torch.testing.assert_close(after.embedding, expected)
+    # Who says it stays; what is said follows the embedding, and still adds up.
+    torch.testing.assert_close(after.region_importance, before.region_importance)
+    zero_site_residual(model)
+    assert torch.equal(model(x).logits, before.logits)

@@ -42,6 +42,7 @@ def write_small(folder: Path) -> Path:
         "compare": [
             {"arm": "federated", "minus": ["pooled", "alone"], "where": ["seen", "each-seen"]}
         ],
+        "beside": {"arms": ["federated", "pooled"], "corruption": ["noise"], "severities": [4]},
     }
     path = folder / "small.toml"
     path.write_text(tomli_w.dumps(scenario), encoding="utf-8")
@@ -53,9 +54,9 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "simulations.cli", "run", *map(str, arguments)]
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=900, check=False,
+        command(*arguments), capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, "NO_COLOR": "1", "COLUMNS": "220"},
     )  # fmt: skip

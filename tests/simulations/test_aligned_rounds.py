@@ -31,6 +31,7 @@ def plan_with(adaptation: dict[str, Any]) -> FederationPlan:
     "adaptation",
     [
         {"site_moments": "shift"},
+        {"site_moments": "affine"},
         pytest.param({"site_moments": "linear", "personalise": "private"}, marks=pytest.mark.slow),
         pytest.param({"site_moments": "confusion"}, marks=pytest.mark.slow),
     ],
@@ -40,7 +41,8 @@ def test_short_rounds_give_the_bits_of_the_federation(
     tmp_path: Path, adaptation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Six patients that look alike give no shift to believe in; here it is taken as it is.
-    monkeypatch.setattr("client.training.site_shift.shrunk", lambda offset, _: offset)
+    for module in ("client.training.site_shift", "shared_model.adaptation.placement"):
+        monkeypatch.setattr(f"{module}.shrunk", lambda offset, _: offset)
     plan = plan_with(adaptation)
     workspace = new_workspace(tmp_path / "sites", write_archives(tmp_path / "archives", SITES))
     for name in SITES:

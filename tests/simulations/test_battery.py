@@ -7,8 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from client.training.examples import PatientExamples
+from simulations.arms.hospital import Hospital
 from simulations.battery.cohorts import same_scanner, strong_scanners
+from simulations.battery.folds import cross_fit
 from simulations.battery.measures import Measured
 from simulations.battery.site_alignment import alignment_results, paired_loss
 from simulations.battery.site_secrets import secrets_in
@@ -56,23 +62,72 @@ def measured(right: float, probe: float, phantom: float, n: int = 300) -> Measur
     label = np.arange(n) % 3
     hit = np.random.default_rng(0).random(n) < right
     p = np.where(hit[:, None], np.eye(3)[label], np.eye(3)[(label + 1) % 3])
-    return Measured(probe, probe, probe, probe, phantom, label, p)
+    return Measured(probe, probe, probe, probe, phantom, 0.1, label, p)
 
 
 def test_the_bars_hold_where_they_should() -> None:
     before = measured(0.6, 0.95, 0.8)
     assert paired_loss([before], [before]) == (0.0, 0.0, 0.0)
     good, worse = measured(0.6, 0.3, 0.39), measured(0.5, 0.3, 0.39)
-    probe, phantom = alignment_results("x", {1: {"off": before, "shift": good}})
+    probe, phantom = alignment_results("strong", {1: {"off": before, "shift": good}})
     assert probe.passed
     assert phantom.passed
     assert phantom.figures["ratio"] == pytest.approx(0.39 / 0.8)
-    probe, _ = alignment_results("x", {1: {"off": before, "shift": worse}})
+    probe, _ = alignment_results("strong", {1: {"off": before, "shift": worse}})
     assert not probe.passed
     assert probe.figures["lost, low"] > 0
     for spoilt in (replace(good, probe=0.36), replace(good, phantom=0.41)):
-        results = alignment_results("x", {1: {"off": before, "shift": spoilt}})
+        results = alignment_results("strong", {1: {"off": before, "shift": spoilt}})
         assert not all(result.passed for result in results)
+    # Without a shift there is nothing to hide, and only harm counts.
+    weak = measured(0.6, 0.3, 0.2)
+    same, _ = alignment_results("same", {1: {"off": weak, "shift": replace(weak, probe=0.4)}})
+    assert same.passed
+    assert not alignment_results("same", {1: {"off": weak, "shift": worse}})[0].passed
+    assert not alignment_results("strong", {1: {"off": weak, "shift": weak}})[0].passed
+
+
+def hospital_of(name: str, labels: list[int]) -> Hospital:
+    people = [
+        PatientExamples(f"p{i}", torch.zeros(1, 1), torch.tensor([label]))
+        for i, label in enumerate(labels)
+    ]
+    return Hospital(name, False, (), (), tuple(people[::2]), tuple(people[1::2]))
+
+
+@given(
+    labels=st.lists(st.integers(0, 2), min_size=4, max_size=40),
+    folds=st.integers(2, 4),
+    seed=st.integers(0, 99),
+)
+def test_every_patient_is_tested_once_and_classes_are_spread(
+    labels: list[int], folds: int, seed: int
+) -> None:
+    hospitals = {"a": hospital_of("a", labels), "b": hospital_of("b", labels[::-1])}
+    tested: dict[str, list[str]] = {"a": [], "b": []}
+    for sides in cross_fit(hospitals, folds, seed):
+        for name, (train, test) in sides.items():
+            ids = [[patient.id for patient in side] for side in (train, test)]
+            assert not set(ids[0]) & set(ids[1])
+            assert sorted(ids[0] + ids[1]) == sorted(f"p{i}" for i in range(len(labels)))
+            tested[name] += ids[1]
+            for label in set(labels):
+                found = sum(int(patient.labels[0]) == label for patient in test)
+                have = labels.count(label)
+                assert have // folds <= found <= -(-have // folds)
+    assert sorted(tested["a"]) == sorted(tested["b"]) == sorted(f"p{i}" for i in range(len(labels)))
+
+
+def test_a_second_scan_is_another_day_in_the_same_scanner() -> None:
+    spec = strong_scanners(12)
+    person, site = travellers(spec, 1)[0], spec.sites[0]
+    first, second = at_hospital(person, site), at_hospital(person, site, "again")
+    assert first.visits[0].session != second.visits[0].session
+    assert second.visits[0].session.isalnum()
+    assert first.site.scanner == second.site.scanner
+    heads = [build_head(guest, guest.visits[0]) for guest in (first, second)]
+    np.testing.assert_array_equal(heads[0].inverse, heads[1].inverse)
+    assert (heads[0].to_template != heads[1].to_template).any()
 
 
 @pytest.mark.slow
@@ -80,7 +135,7 @@ def test_the_battery_at_small_size(tmp_path: Path) -> None:
     """Items 1, 2, 5, 6, 7 on a quarter of the patients; the bars themselves need all of them."""
     from simulations.battery.run import run_battery
 
-    results = {r.name: r for r in run_battery(tmp_path, (31,), ("strong",), 40, 5, 2)}
+    results = {r.name: r for r in run_battery(tmp_path, (31,), ("strong",), 40, 5, 2, folds=2)}
     probe = results["site probe, strong scanners, shift"]
     assert probe.figures["probe before"] > 0.8
     assert probe.figures["probe after"] < probe.figures["probe before"] - 0.3

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from shared_model.errors import SmrfedError
+from shared_model.supervision.secret_file import ensure_secret
 from simulations.deployed.environment import offline_environment
-from simulations.deployed.pki import create_node_key, create_secret, issue_server_certificate
+from simulations.deployed.pki import create_node_key, issue_server_certificate
 from simulations.deployed.processes import ProcessSet, free_ports
 
 # Starts a child of its own that ignores SIGTERM, tells both ids, and waits.
@@ -166,7 +167,7 @@ def test_a_node_key_is_a_p384_pair_in_openssh_format_for_its_owner_alone(tmp_pat
 
 
 def test_a_secret_is_long_random_and_private(tmp_path: Path) -> None:
-    first, second = (create_secret(tmp_path / name) for name in ("a", "b"))
+    first, second = (ensure_secret(tmp_path / name) for name in ("a", "b"))
     assert len(first.read_bytes()) >= 32
     assert first.read_bytes() != second.read_bytes()
     assert stat.S_IMODE(first.stat().st_mode) == 0o600

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from shared_model.evaluation.estimate import Estimate
 from shared_model.evaluation.table import PredictionTable
 from shared_model.metrics import balanced_accuracy, macro_auc
 from simulations.evaluation.noise_repeats import mean_over_repeats
+from simulations.scenarios.readings import readings
 from simulations.scenarios.resampling import ArmDraws, SharedDraws
+from simulations.scenarios.results import Difference, Verdict
 
 LABELS = ("CN", "MCI", "AD")
 DRAWS = 300
@@ -166,3 +169,34 @@ def test_resampled_repeats_have_the_variance_of_their_mean() -> None:
     assert drawn.var() == pytest.approx(repeats[:, 0].var() / 8, rel=0.05)
     single = mean_over_repeats(repeats[:1], np.random.default_rng(2))
     assert np.array_equal(single, repeats[0])
+
+
+def difference(where: str, verdict: Verdict, half: float = 0.1, minus: str = "b") -> Difference:
+    middle = {"higher": 0.2, "lower": -0.2, "not shown": 0.0}[verdict]
+    return Difference(
+        arm="a", minus=minus, where=where,
+        difference=Estimate(value=middle, low=middle - half, high=middle + half),
+        by_seed=(), p_value=None, p_holm=None, verdict=verdict,
+    )  # fmt: skip
+
+
+def test_where_a_change_does_not_help_is_said_first() -> None:
+    told = readings(
+        [
+            difference("seen", "higher"),
+            difference("unseen", "not shown"),
+            difference("seen", "not shown", 0.01, "c"),
+            difference("seen:north", "lower", minus="c"),
+            difference("unseen", "not shown", minus="d"),
+        ],
+        {"a": "With", "b": "B", "c": "C", "d": "D"},
+    )
+    assert told == (
+        "No gain shown: “With” against “C”: worse at north; no difference shown at hospitals "
+        "that took part (the intervals end within 0.010: hardly any).",
+        "No gain shown: “With” against “D”: no difference shown at hospitals left out (the "
+        "intervals reach 0.10: it may be there).",
+        "“With” against “B”: better at hospitals that took part; no difference shown at "
+        "hospitals left out (the intervals reach 0.10: it may be there).",
+    )
+    assert readings([], {}) == ()

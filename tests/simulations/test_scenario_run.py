@@ -10,13 +10,18 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from rich.console import Console
 from scenario_archives import SITES, command, run, write_small
+from typer.testing import CliRunner
 
 from shared_model.errors import SmrfedError
+from shared_model.evaluation.side_tables import read_corrupted, read_embeddings
 from shared_model.evaluation.table_file import read_csv
+from shared_model.evaluation.writing import read_evaluation
+from simulations.cli import app
 from simulations.scenarios.command import run_command
 from simulations.scenarios.load import load_scenario
 from simulations.scenarios.results import ScenarioResults
@@ -76,6 +81,44 @@ def test_the_federated_arm_is_the_hospitals_own_at_home_and_the_released_one_abr
     ]
     assert {same for site, same in pairs if site == "abroad"} == {True}
     assert False in {same for site, same in pairs if site != "abroad"}
+
+
+def test_embeddings_and_worse_scans_go_into_the_evaluation_of_the_run(
+    finished: Path, tmp_path: Path
+) -> None:
+    for arm in ("federated", "pooled"):
+        z = read_embeddings(finished / "embeddings" / f"{arm}.csv")
+        assert set(z.model) == {"seed 15"}
+        assert set(z.site) == set(SITES)
+        tested = set(read_csv(finished / "predictions" / f"{arm}.csv").patient)
+        # Everybody has an embedding; the trained ones are those that no table of predictions has.
+        assert {p for p, t in zip(z.patient, z.trained, strict=True) if not t} == tested
+        worse = read_corrupted(finished / "corrupted" / f"{arm}.csv")
+        assert set(worse.patient) == tested
+        clean = read_csv(finished / "predictions" / f"{arm}.csv")
+        assert np.abs(worse.probability - clean.probability[: len(worse.patient)]).max() > 1e-3
+    told = CliRunner().invoke(
+        app,
+        ["evaluate", str(finished), "--synthetic", "--out", str(tmp_path), "--draws", "100",
+         "--headline", "federated"],
+        catch_exceptions=False,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    document = read_evaluation(tmp_path / "evaluation.json")
+    assert {one.arm for one in document.robustness} == {"federated", "pooled"}
+    assert {one.arm for one in document.site_probes} == {"federated", "pooled"}
+    assert document.overlap.checked
+    assert {site.site: bool(site.trained_on) for site in document.patients} == {
+        "north": True, "south": True, "abroad": False,
+    }  # fmt: skip
+
+
+def test_what_every_job_took_is_written(finished: Path) -> None:
+    with (finished / "usage.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["job"] for row in rows} == {path.name for path in (finished / "records").iterdir()}
+    for row in rows:
+        assert float(row["peak_mb"]) >= float(row["after_mb"]) > 50
 
 
 def test_a_second_call_does_nothing_again(small: Path, finished: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,16 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared_model.errors import SmrfedError
+from shared_model.evaluation.beyond_sections import KIND_TITLES
 from shared_model.privacy.plan_cost import plan_epsilon
 from simulations.cohort.design import default_cohort
 from simulations.cohort.scanner import random_scanner
 from simulations.cohort.spec import ScannerModel
 from simulations.demo.settings import SPARE_ROUNDS
+from simulations.evaluation.corruption import KINDS
 from simulations.scenarios.hospitals import REFERENCE, cohort_spec, drawn_hospitals, folds, moved
 from simulations.scenarios.jobs import jobs_of
 from simulations.scenarios.load import NamedScenario, load_scenario, shipped_names
 from simulations.scenarios.plans import arm_plan
-from simulations.scenarios.schema import CohortSection, HospitalsSection, Scenario
+from simulations.scenarios.schema import (
+    CohortSection,
+    CorruptionKind,
+    HospitalsSection,
+    Scenario,
+)
 
 SMALL: dict[str, Any] = {
     "format": 1,
@@ -133,6 +140,44 @@ def test_a_choice_of_arms_keeps_the_comparisons_that_are_left(tmp_path: Path) ->
     with pytest.raises(SmrfedError) as caught:
         named.chosen(None, ["plan"])
     assert caught.value.code == "SMR-E684"
+
+
+def test_a_size_makes_every_archive_larger_or_smaller(tmp_path: Path) -> None:
+    named = load_scenario("thirty-two")
+    whole, less = (
+        {site.name: site for site in job.cohort.sites}
+        for job in (jobs_of(named)[0], jobs_of(named.chosen([1], ["fedavg"], 0.6))[0])
+        if job.cohort is not None
+    )
+    assert {len(whole), len(less)} == {32}
+    for name, site in whole.items():
+        assert less[name].patients == max(12, round(0.6 * site.patients))
+        assert less[name].scanner == site.scanner
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    content = {
+        "format": 1, "title": "t", "seeds": [1], "arms": {"p": {"kind": "prior"}},
+        "cohort": {"archives": {"a": str(folder), "b": str(folder)}},
+    }  # fmt: skip
+    with pytest.raises(SmrfedError) as caught:
+        written(tmp_path, content).chosen(None, None, 0.5)
+    assert caught.value.code == "SMR-E684"
+
+
+def test_beside_is_of_arms_with_one_model_and_changes_their_jobs_only(tmp_path: Path) -> None:
+    plain = written(tmp_path, changed())
+    asked = written(tmp_path, changed(beside={"arms": ["plain"], "corruption": ["motion"]}))
+    keys = [{job.arms: job.key for job in jobs_of(named)} for named in (plain, asked)]
+    differ = {arms for arms in keys[0] if keys[0][arms] != keys[1].get(arms)}
+    assert {name for arms in differ for name in arms} == {"plain"}
+    assert asked.chosen(None, ["prior"]).scenario.beside is None
+    with pytest.raises(SmrfedError) as caught:
+        written(tmp_path, changed(beside={"arms": ["prior"]}))
+    assert caught.value.code == "SMR-E681"
+
+
+def test_kinds_of_corruption_are_those_that_exist() -> None:
+    assert get_args(CorruptionKind) == KINDS == tuple(KIND_TITLES)
 
 
 def test_an_arm_changes_what_it_says_and_nothing_else() -> None:

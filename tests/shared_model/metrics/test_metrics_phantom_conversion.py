@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 
 from shared_model.metrics.conversion import conversion, conversion_over
-from shared_model.metrics.phantom import phantom_distance
+from shared_model.metrics.phantom import phantom_distance, retest_distance
 
 
 def test_phantom_distance_by_hand() -> None:
@@ -34,6 +34,17 @@ def test_no_trace_is_nought_and_nothing_to_compare_is_nan() -> None:
     assert np.isnan(phantom_distance(np.ones((3, 2, 4))))
     with pytest.raises(ValueError, match="V, A, E"):
         phantom_distance(np.ones((3, 2)))
+
+
+def test_retest_distance_by_hand() -> None:
+    # Two subjects 4 apart; the second scans lie 1 and 2 away.
+    z = np.array([[[0.0, 0.0]], [[0.0, 4.0]]])
+    again = z + np.array([[[1.0, 0.0]], [[2.0, 0.0]]])
+    assert retest_distance(z, again) == pytest.approx(1.5 / 4)
+    assert retest_distance(z, z) == 0
+    assert np.isnan(retest_distance(z[:1], again[:1]))
+    with pytest.raises(ValueError, match="V, A, E"):
+        retest_distance(z, again[:1])
 
 
 def test_conversion_equals_scikit_learn() -> None:

@@ -1,9 +1,10 @@
 """Kills registered process groups when its standard input closes, however its parent ended.
 
-Run as a script by :mod:`simulations.deployed.processes`; imports nothing of ours, so that it starts
-in milliseconds. Each line of input is ``+PGID`` (guard this group) or ``-PGID`` (it is gone). The
-end of the input means that the parent is gone, be it by ``kill -9``: every group still guarded is
-terminated, and killed three seconds later.
+Run as a script by :mod:`shared_model.supervision.guarded`; imports nothing of ours, so that it
+starts in milliseconds. Its arguments are the groups to guard at first; each line of input is
+``+PGID`` (guard this group) or ``-PGID`` (it is gone). The end of the input means that the parent
+is gone, be it by ``kill -9``: every group still guarded is terminated, and killed three seconds
+later.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
     """Guard until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    guarded: dict[int, None] = {}
+    guarded = dict.fromkeys(map(int, sys.argv[1:]))
     for line in sys.stdin:
         group = int(line[1:])
         if line[0] == "+":

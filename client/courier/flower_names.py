@@ -1,0 +1,37 @@
+"""The private names of Flower that the pinned courier replaces; checked before anything runs.
+
+Flower has no public way to refuse an app bundle. Should a version rename one of these, a bundle
+would be unpacked and run as if nothing had been pinned: so the courier refuses to start without
+them, and a contract test holds them for the version that is pinned in ``pyproject.toml``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from shared_model.errors import SmrfedError
+from shared_model.supervision.private_names import missing_names
+
+#: What ``flwr.supernode.runtime.run_clientapp`` must call by these names, with these parameters.
+REPLACED = {
+    "install_from_fab": ("fab_file", "skip_prompt"),
+    "get_project_dir": ("fab_id", "fab_version", "fab_hash"),
+    "install_app_dependencies": (),
+    "get_load_client_app_fn": ("default_app_ref", "app_path", "multi_app"),
+}
+#: What ``flwr.supercore.superexec.run_superexec`` asks for the means of starting a task.
+EXECUTOR = {"get_executor": ("executor_type", "executor_config")}
+
+
+def require_names(module: ModuleType, entry: str, wanted: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that ``module.entry`` calls these names; raises SMR-E472 with what is missing."""
+    missing = missing_names(module, entry, wanted)
+    if missing:
+        raise SmrfedError(
+            "SMR-E472",
+            f"this version of Flower lacks names that the courier needs in {module.__name__}",
+            expected=", ".join(wanted),
+            found=f"without {', '.join(missing)}",
+            remedy="install the version of flwr that smrfed pins; nothing was run",
+        )

@@ -1,0 +1,1 @@
+"""What a hospital's own monitoring may see: it stays inside the hospital."""

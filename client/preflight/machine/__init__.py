@@ -1,0 +1,1 @@
+"""What the machine offers: processors, memory, GPU, disk and file systems."""

@@ -1,0 +1,1 @@
+"""The way from the hospital to its coordinator, step by step: what fails is named by its step."""

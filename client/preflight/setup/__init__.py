@@ -1,0 +1,1 @@
+"""What was agreed and set up: policy, plan, keys, files, records, data, and what runs."""

@@ -1,0 +1,1 @@
+"""``smrfed-site up``: the hospital's processes under one supervisor."""

@@ -1,0 +1,1 @@
+"""Who belongs to the federation: certificates, invitations, keys, and who left again."""

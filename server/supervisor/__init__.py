@@ -1,0 +1,1 @@
+"""``smrfed-coordinator up``: the coordinator's processes under one supervisor."""

@@ -1,0 +1,1 @@
+"""Experiment tracking as an option: what a run released, in TensorBoard or MLflow."""

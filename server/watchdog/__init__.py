@@ -1,0 +1,1 @@
+"""Runs that are wanted are driven to their end, whatever ends their processes on the way."""

@@ -1,0 +1,1 @@
+"""Logs and metrics that monitoring may read: no patient data, no secrets."""
