@@ -23,6 +23,9 @@ from server.evaluation.view import as_facts, overview
 from server.export import export_folder
 from server.flower.cli import app as flower_app
 from server.observability.command import metrics
+from server.plan_drafting.command import initial as plan_initial
+from server.plan_drafting.command import new as plan_new
+from server.plan_drafting.initial import initial_parameters, read_parameters, unusable
 from server.preflight.command import check
 from server.receipts.command import receipts
 from server.report.command import report
@@ -30,6 +33,7 @@ from server.rounds.participation import participation, participation_of
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from server.rounds.releases import released_body
+from server.run_path import RunPath, in_home
 from server.supervisor.command import up
 from server.tracking.command import track
 from server.watchdog.command import run, stop, watch
@@ -51,6 +55,8 @@ plan_app = typer.Typer(help="Federation plans.", no_args_is_help=True)
 # Flower itself is imported by the commands that talk to it, so the others do without it.
 app.add_typer(flower_app, name="flower")
 app.add_typer(plan_app, name="plan")
+plan_app.command("new")(plan_new)
+plan_app.command("initial")(plan_initial)
 app.command()(receipts)
 app.command()(evaluation)
 app.command()(report)
@@ -67,7 +73,6 @@ app.command()(track)
 _out = Console()
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")]
 
 
@@ -138,7 +143,7 @@ def key(
     try:
         private = load_or_create_signing_key(path)
     except OSError as error:
-        raise _unusable(path, error) from None
+        raise unusable(path, error) from None
     rows = {"public key": str(public_path(path)), "fingerprint": fingerprint(private.public_key())}
     _print_facts(rows)
 
@@ -146,15 +151,31 @@ def key(
 @app.command()
 def create(
     plan: PlanPath,
-    initial: Annotated[Path, typer.Argument(help="initial parameters, safetensors float32")],
-    run_dir: RunPath,
-    run_id: Annotated[str, typer.Option(help="identifier that every message of the run carries")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="new folder, or its name in HOME/runs", metavar="RUN_DIR")
+    ],
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            help="file of `plan initial`, safetensors; default: computed here, with torch"
+        ),
+    ] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Option(help="identifier that every message carries; default: the folder's name"),
+    ] = None,
+    home: Annotated[
+        Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
+    ] = Path(),
 ) -> None:
     """Create a run directory; of the initial parameters it keeps the plan's shared group."""
     agreed = FederationPlan.load(plan)
-    arrays = decode_arrays(_read(initial))
+    arrays = initial_parameters(agreed) if initial is None else read_parameters(initial)
     shared = agreed.groups.split(arrays)["shared"]
-    run = RunDirectory.create(run_dir, agreed, {name: arrays[name] for name in shared}, run_id)
+    path = in_home(run_dir, home)
+    run = RunDirectory.create(
+        path, agreed, {name: arrays[name] for name in shared}, run_id or path.name
+    )
     count = sum(arrays[name].size for name in shared)
     _print_facts({"run": str(run.path), "plan digest": agreed.digest, "shared": f"{count:,}"})
 
@@ -238,7 +259,7 @@ def export(
         else:
             left_out = export_folder(run, out)
     except OSError as error:
-        raise _unusable(out, error) from None
+        raise unusable(out, error) from None
     total = run.plan.training.rounds
     _print_facts(
         {
@@ -262,14 +283,15 @@ def main() -> None:
 
 
 def _shared_parameters(plan: FederationPlan) -> int | None:
-    """Counted in the plan's public weights, when they are installed here."""
+    """Counted in the plan's public weights, when they are installed here and hold them."""
     if plan.model.weights_sha256 is None:
         return None
     try:
         arrays = load_public_weights(plan.model.weights_sha256)
     except SmrfedError:
         return None
-    return sum(arrays[name].size for name in plan.groups.split(arrays)["shared"])
+    # Weights of a frozen encoder hold none of them.
+    return sum(arrays[name].size for name in plan.groups.split(arrays)["shared"]) or None
 
 
 def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
@@ -285,22 +307,6 @@ def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
 
 def _size(body: bytes) -> int:
     return sum(value.size for value in decode_arrays(body).values())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unusable(path, error) from None
-
-
-def _unusable(path: Path, error: OSError) -> SmrfedError:
-    return SmrfedError(
-        "SMR-E541",
-        f"cannot use the file {path}",
-        found=error,
-        remedy="check the path, free space and permissions",
-    )
 
 
 def _print_facts(rows: dict[str, str]) -> None:

@@ -18,8 +18,8 @@ from shared_model.atlas.atlas import Atlas
 from shared_model.errors import SmrfedError
 from shared_model.groups import Group
 from shared_model.plan import FederationPlan
+from shared_model.plan_model import build_plan_model, inconsistent
 from shared_model.protocol.arrays import Arrays
-from shared_model.public_weights import load_public_weights
 from shared_model.smrnet.tokens import Tokens
 
 _RESIDUAL = (".site_scale", ".site_shift")
@@ -62,29 +62,7 @@ class SiteModel:
         Raises SMR-E305 (groups, or two values of site_norm), SMR-E105 (weights missing) and the
         registry's SMR-E601 to E606.
         """
-        config = dict(plan.model.config)
-        # The plan's adaptation section is the one source of the switch.
-        site_norm = config.setdefault("site_norm", plan.adaptation.site_norm)
-        if site_norm != plan.adaptation.site_norm:
-            raise _inconsistent(
-                f"model.config.site_norm = {site_norm!r}", repr(plan.adaptation.site_norm)
-            )
-        if plan.adaptation.site_moments == "affine" and plan.model.name == "smrnet":
-            config["embedding_scale"] = True
-        model = registry.build_model(
-            plan.model.name,
-            config,
-            plan.input.grid,
-            torch.from_numpy(atlas.labels.astype(np.int64)),
-            torch.from_numpy(atlas.adjacency.copy()),
-            len(plan.task.labels),
-            plan.seed,
-        )
-        if plan.model.weights_sha256 is not None:
-            weights = load_public_weights(plan.model.weights_sha256, weights_folders)
-            registry.load_public_weights(
-                model, {name: torch.from_numpy(value) for name, value in weights.items()}
-            )
+        model = build_plan_model(plan, atlas, weights_folders)
         return cls(model.to(device), plan)
 
     @property
@@ -185,19 +163,9 @@ class SiteModel:
     def _check_groups(self) -> None:
         misplaced = [name for name in self.groups["shared"] if name.endswith(_RESIDUAL)]
         if misplaced:
-            raise _inconsistent(f"{misplaced[:3]} in group 'shared'", "group 'site' or 'frozen'")
+            raise inconsistent(f"{misplaced[:3]} in group 'shared'", "group 'site' or 'frozen'")
         if not self.groups["shared"]:
-            raise _inconsistent("no shared parameters", "at least one")
-
-
-def _inconsistent(found: str, expected: str) -> SmrfedError:
-    return SmrfedError(
-        "SMR-E305",
-        "the plan's parameter groups and its site adaptation contradict each other",
-        expected=expected,
-        found=found,
-        remedy="take the [groups] of the plan from shared_model.registry.default_groups",
-    )
+            raise inconsistent("no shared parameters", "at least one")
 
 
 def _differences(

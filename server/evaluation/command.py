@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,9 +13,8 @@ from server.enrolment.additions import current_plan
 from server.evaluation.records import ReleaseStore
 from server.evaluation.view import as_facts, offsets_text, overview, site_table
 from server.rounds.participation import participation
+from server.run_path import RunPath
 from shared_model.errors import SmrfedError
-
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 
 
 def evaluation(

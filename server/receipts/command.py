@@ -17,12 +17,12 @@ from server.checkpoints.run_directory import RunDirectory
 from server.enrolment.additions import current_plan
 from server.flower.deployment import Deployment
 from server.receipts.book import ReceiptBook, ReceivedLine
+from server.run_path import RunPath
 from shared_model.chain.links import GENESIS
 from shared_model.errors import SmrfedError
 from shared_model.protocol.keys import load_signing_key
 from shared_model.protocol.statement import Statement
 
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 Site = Annotated[str | None, typer.Option("--site", help="replies of this site only")]
 Export = Annotated[
     Path | None, typer.Option("--export", help="write a signed statement for the sites")

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 
 from server.checkpoints.run_directory import RunDirectory
-
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
+from server.run_path import RunPath
 
 
 def report(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from server.checkpoints.run_directory import RunDirectory
+from server.run_path import RunPath
 from server.tracking.story import story_of
 from server.tracking.trackers import Target, open_tracker
 
 _err = Console(stderr=True, soft_wrap=True)
 
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 Where = Annotated[
     str, typer.Argument(help="folder, or tracking URI of MLflow", metavar="DIR_OR_URI")
 ]

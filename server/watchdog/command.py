@@ -19,6 +19,7 @@ from server.config import CoordinatorFolder
 from server.flower.event_log import EventFollower
 from server.rounds.participation import participation
 from server.rounds.progress import progress_bar
+from server.run_path import RunPath, in_home
 from server.watchdog.progress import untold
 from server.watchdog.settings import WatchdogSettings
 from server.watchdog.starting import connect_to, prepare
@@ -30,7 +31,6 @@ from shared_model.supervision.end_signals import EndSignals
 Home = Annotated[
     Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
 ]
-RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 HERE = Path()
 
 _LOOK_S = 1.0
@@ -46,7 +46,8 @@ def run(
 
     The run is marked as wanted: the watchdog starts it again after whatever ends it.
     """
-    folder, opened = CoordinatorFolder(home), RunDirectory.open(run_dir)
+    folder = CoordinatorFolder(home)
+    opened = RunDirectory.open(in_home(run_dir, home))
     connect = connect_to(folder)
     _require_inside(folder, opened.path)
     prepare(opened, folder)
@@ -78,7 +79,8 @@ def run(
 
 def stop(run_dir: RunPath, home: Home = HERE) -> None:
     """Stop a run until it is wanted again; its finished rounds stay, and nothing is lost."""
-    folder, opened = CoordinatorFolder(home), RunDirectory.open(run_dir)
+    folder = CoordinatorFolder(home)
+    opened = RunDirectory.open(in_home(run_dir, home))
     with held(opened.path) as file:
         before = file.read() or Wanted()
         file.write(before.model_copy(update={"wanted": False, "state": "stopped"}))

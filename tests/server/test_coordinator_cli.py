@@ -108,7 +108,7 @@ def test_create_keeps_only_the_shared_group(tmp_path: Path, plan_file: Path) -> 
     initial = tmp_path / "initial.safetensors"
     initial.write_bytes(encode_arrays(initial_arrays()))
     run = tmp_path / "run"
-    made = command("create", plan_file, initial, run, "--run-id", "brains-1")
+    made = command("create", plan_file, run, "--initial", initial, "--run-id", "brains-1")
     assert made.returncode == 0, made.stderr
     assert set(decode_arrays((run / "initial.safetensors").read_bytes())) == {
         "head.bias",
@@ -154,7 +154,7 @@ def test_errors_leave_with_number_remedy_and_status(tmp_path: Path, plan_file: P
     cases = {
         "SMR-E530": ("status", tmp_path / "nowhere"),
         "SMR-E540": ("export", tmp_path / "run", tmp_path / "out.safetensors"),
-        "SMR-E541": ("create", plan_file, tmp_path / "no", tmp_path / "new", "--run-id", "x"),
+        "SMR-E541": ("create", plan_file, tmp_path / "new", "--initial", tmp_path / "no"),
         "SMR-E101": ("plan", "show", tmp_path / "no.toml"),
     }
     for code, arguments in cases.items():

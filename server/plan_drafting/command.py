@@ -1,0 +1,85 @@
+"""``smrfed-coordinator plan new`` and ``plan initial``."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from server.plan_drafting.draft import Scans, draft_plan
+from server.plan_drafting.initial import initial_parameters, unusable, write_parameters
+from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan, PrivacyMode
+
+_out = Console(soft_wrap=True, highlight=False)
+
+
+def new(
+    plan: Annotated[Path, typer.Argument(help="file to write, TOML", metavar="PLAN")],
+    site: Annotated[
+        list[str],
+        typer.Option(
+            "--site",
+            metavar="NAME=PATIENTS",
+            help="a hospital and the public size of its training set; once for each",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="of the study, for people")] = "first study",
+    rounds: Annotated[int, typer.Option(min=1)] = 30,
+    epsilon: Annotated[float, typer.Option(help="budget per patient")] = 8.0,
+    privacy: Annotated[
+        PrivacyMode, typer.Option(help="none: only for public or synthetic data")
+    ] = "local",
+    scans: Annotated[
+        Scans, typer.Option(help="as acquired, or stripped and aligned to MNI152 already")
+    ] = "native",
+) -> None:
+    """Write a plan to begin with: SMR-Net, packaged public weights, noise that fits epsilon."""
+    if plan.exists():
+        raise SmrfedError(
+            "SMR-E559",
+            f"{plan} exists already",
+            expected="a new file: a plan that hospitals accepted must not change",
+            found=plan.name,
+            remedy="name another file, or edit the existing one",
+        )
+    text = draft_plan(
+        name,
+        _sites(site),
+        seed=secrets.randbelow(1 << 31),
+        mode=privacy,
+        epsilon=epsilon,
+        rounds=rounds,
+        scans=scans,
+    )
+    try:
+        plan.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unusable(plan, error) from None
+    _out.print(f"written: {escape(str(plan))}; digest {FederationPlan.load(plan).digest}")
+    _out.print(f"read it and change it, then: smrfed-coordinator plan show {escape(str(plan))}")
+
+
+def initial(
+    plan: Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")],
+    out: Annotated[Path, typer.Argument(help="file to write, safetensors", metavar="FILE")],
+) -> None:
+    """Write the parameters that a run of this plan begins with; needs torch, on any machine."""
+    arrays = initial_parameters(FederationPlan.load(plan))
+    write_parameters(out, arrays)
+    count = sum(value.size for value in arrays.values())
+    _out.print(f"written: {escape(str(out))}; {count:,} shared parameters")
+
+
+def _sites(values: list[str]) -> dict[str, int]:
+    sites: dict[str, int] = {}
+    for value in values:
+        name, _, count = value.partition("=")
+        if not count.isdigit() or name in sites:
+            raise typer.BadParameter(f"{value!r} is not NAME=PATIENTS, once for each hospital")
+        sites[name] = int(count)
+    return sites

@@ -1,0 +1,150 @@
+"""``smrfed-coordinator plan new``: a plan that runs as it is, with comments, to be changed."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from typing import Literal
+
+from shared_model.plan import FederationPlan, PrivacyMode
+from shared_model.privacy.plan_cost import calibrate_plan_noise
+from shared_model.public_weights import PACKAGED
+
+Scans = Literal["native", "aligned"]
+
+#: Room in the budget for rounds that a crash makes a hospital train twice.
+SPARE_ROUNDS = 2
+_CARD = "smrnet-w8-synthetic-morphometry.json"
+
+
+def draft_plan(
+    name: str,
+    sites: Mapping[str, int],
+    *,
+    seed: int,
+    mode: PrivacyMode = "local",
+    epsilon: float = 8.0,
+    rounds: int = 30,
+    scans: Scans = "native",
+) -> str:
+    """A commented plan in TOML for SMR-Net with the packaged public weights.
+
+    The noise is computed so that all rounds, :data:`SPARE_ROUNDS` repeated ones, and all
+    evaluations stay within ``epsilon``. ``sites`` are public sizes of the training sets. Raises
+    SMR-E102 for values that a plan cannot have, SMR-E301 for an epsilon that no noise reaches.
+    """
+    private = mode != "none"
+    text = _text(name, sites, seed, mode, epsilon, rounds, scans, 0.0, 0.0)
+    if private:
+        bare = FederationPlan.parse(tomllib.loads(_without_noise(text)))
+        noise = calibrate_plan_noise(bare, "train", spare_rounds=SPARE_ROUNDS)
+        releases = calibrate_plan_noise(bare, "evaluate")
+        text = _text(name, sites, seed, mode, epsilon, rounds, scans, noise, releases)
+    FederationPlan.parse(tomllib.loads(text))
+    return text
+
+
+def _without_noise(text: str) -> str:
+    """The same plan before its noise is known; calibration looks at everything but the noise."""
+    return text.replace("noise_multiplier = 0.0", "noise_multiplier = 1.0")
+
+
+def _text(
+    name: str,
+    sites: Mapping[str, int],
+    seed: int,
+    mode: PrivacyMode,
+    epsilon: float,
+    rounds: int,
+    scans: Scans,
+    noise: float,
+    release_noise: float,
+) -> str:
+    card = json.loads((PACKAGED / _CARD).read_text("utf-8"))
+    config = ", ".join(f"{key} = {value}" for key, value in card["config"].items())
+    source = "native" if scans == "native" else "mni152"
+    quorum = max(min(2, len(sites)), len(sites) - 1)
+    lines = "\n".join(
+        f'[[federation.sites]]\nname = "{site}"\ndeclared_patients = {count}\n'
+        for site, count in sites.items()
+    )
+    return _TEMPLATE.format(
+        name=json.dumps(name),
+        seed=seed,
+        model=card["model"],
+        config=config,
+        weights=card["sha256"],
+        atlas=card["atlas_sha256"],
+        source=source,
+        mode=mode,
+        epsilon=float(epsilon),
+        noise=math.ceil(noise * 1e4) / 1e4,
+        rounds=rounds,
+        rate=0.2 if mode == "none" else 0.4,
+        quorum=quorum,
+        sites=lines,
+        every=max(1, math.ceil(rounds / 3)),
+        release_noise=math.ceil(release_noise * 1e4) / 1e4,
+    )
+
+
+_TEMPLATE = """\
+# What all parties agree on; every field: docs/plan.md. Once a hospital has accepted it, a change is
+# another plan. `smrfed-coordinator plan show` prints the digest that everybody compares.
+format = 1
+name = {name}
+
+# Public: decides who trains and who tests, and the initial weights.
+seed = {seed}
+
+[task]
+labels = ["CN", "MCI", "AD"]
+
+[model]
+name = "{model}"
+config = {{ {config} }}
+
+# Public initial weights of the encoder, installed with smrfed.
+weights_sha256 = "{weights}"
+
+[atlas]
+name = "smrfed-seeded"
+sha256 = "{atlas}"
+
+# "native": scans as acquired; "mni152": stripped and aligned already.
+[input.preparation]
+source = "{source}"
+
+# The encoder is public and never sent back; the reasoner is trained; its residuals stay at a site.
+[groups]
+frozen = ["encoder.*", "standardiser.*"]
+shared = ["reasoner.*"]
+site = ["reasoner.*.site_scale", "reasoner.*.site_shift"]
+
+# epsilon is a patient's budget, delta well below one over the number of patients. The noise was
+# computed for these rounds and local_steps: with others, write a new plan with `plan new`.
+[privacy]
+mode = "{mode}"
+epsilon = {epsilon}
+delta = 1e-5
+noise_multiplier = {noise}
+
+[training]
+rounds = {rounds}
+local_steps = 2
+learning_rate = {rate}
+
+# Noised figures of the test patients, whom nobody trains on, every so many rounds; 0: never.
+[evaluation]
+test_fraction = 0.25
+release_every = {every}
+release_noise_multiplier = {release_noise}
+
+# min_sites is the quorum of a round; declared_patients are public sizes of the training sets.
+[federation]
+min_sites = {quorum}
+round_deadline_s = 3600.0
+
+{sites}"""
