@@ -41,6 +41,33 @@ def network_problem(site: SiteConfig) -> str | None:
     return None if status == 200 else f"HTTP status {status}"
 
 
+def agent_hangs(site: SiteConfig) -> bool:
+    """Whether it lets a question wait; one that is not there, or has no place free, does not."""
+    from client.agent.stub import AgentClient
+
+    try:
+        with AgentClient(site.socket) as agent:
+            agent.status(_TIMEOUT_S)
+    except SmrfedError as error:
+        return str(error.found).startswith("DEADLINE_EXCEEDED")
+    return False
+
+
+def network_hangs(site: SiteConfig) -> bool:
+    """Whether the SuperNode takes a connection and then says nothing."""
+    connection = HTTPConnection("127.0.0.1", site.node_port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        connection.getresponse()
+    except TimeoutError:
+        return True
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+    return False
+
+
 def main() -> None:
     """Say what is wrong, if anything, and end with the exit status."""
     parts = {"agent": agent_problem, "network": network_problem}

@@ -33,7 +33,7 @@ from server.rounds.participation import participation, participation_of
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from server.rounds.releases import released_body
-from server.run_path import RunPath, in_home
+from server.run_path import HERE, Home, RunPath, in_home
 from server.supervisor.command import up
 from server.tracking.command import track
 from server.watchdog.command import run, stop, watch
@@ -164,9 +164,7 @@ def create(
         str | None,
         typer.Option(help="identifier that every message carries; default: the folder's name"),
     ] = None,
-    home: Annotated[
-        Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-    ] = Path(),
+    home: Home = HERE,
 ) -> None:
     """Create a run directory; of the initial parameters it keeps the plan's shared group."""
     agreed = FederationPlan.load(plan)

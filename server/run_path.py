@@ -30,3 +30,8 @@ RunPath = Annotated[
         help="run directory, or its name in SMRFED_HOME", metavar="RUN_DIR", callback=_named
     ),
 ]
+#: ``--home``, for commands that need the coordinator's folder itself; by default this one.
+Home = Annotated[
+    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
+]
+HERE = Path()

@@ -67,6 +67,10 @@ class AcceptedPlans:
             )
         return self._read(matches[0])
 
+    def holds(self, digest: str) -> bool:
+        """Whether the plan with exactly this digest was accepted."""
+        return digest in self._digests()
+
     def newest(self) -> Acceptance:
         """The plan accepted last; raises SMR-E409 when there is none."""
         accepted = self.all()

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -16,10 +16,11 @@ from client.agent.charges import Charges
 from client.agent.clip_rounds import restore_clip, store_clip
 from client.agent.coordinator_keys import CoordinatorKeys
 from client.agent.final_model import keep_final_model
-from client.agent.instructions import admit_instruction, carried_arrays
+from client.agent.instructions import admit_instruction, carried_arrays, require_served
 from client.agent.refusal_record import note_refusal
 from client.agent.refusals import site_failed
 from client.agent.replies import Question, ReplyStore
+from client.agent.room import require_room
 from client.agent.sent_archive import SentArchive
 from client.agent.site_data import Progress, SiteData, training_device
 from client.agent.site_rounds import place_site, store_site
@@ -71,6 +72,8 @@ class SiteAgent:
             against the policy and pinned on disk. ``smrfed-site run`` passes only plans that a
             person accepted before.
         atlas: the atlas on the plan's grid; none: the one that the plan names.
+        go_over: called with the digest of another plan that this hospital accepted, when an
+            instruction under it came; that is then answered with SMR-E454, to be asked again.
 
     Raises SMR-E104 (the plan does not name this site), SMR-E304 and SMR-E31x (the policy does not
     admit it), SMR-E415 (it would send other arrays than shown at acceptance), SMR-E118 (keys),
@@ -79,9 +82,15 @@ class SiteAgent:
     """
 
     def __init__(
-        self, config: SiteConfig, plan: FederationPlan, *, atlas: Atlas | None = None
+        self,
+        config: SiteConfig,
+        plan: FederationPlan,
+        *,
+        atlas: Atlas | None = None,
+        go_over: Callable[[str], None] | None = None,
     ) -> None:
         plan.site(config.name)
+        self._go_over = go_over
         self._config = config
         self._plan = plan
         self._state = StateFolder(config.state_dir)
@@ -122,7 +131,8 @@ class SiteAgent:
         )
         self._shapes = self._model.shared_shapes
         self._policy.admit_plan(plan, self._shapes)
-        AcceptedPlans(state.plans).accept(plan, self._shapes)
+        self._accepted = AcceptedPlans(state.plans)
+        self._accepted.accept(plan, self._shapes)
         self._data = SiteData(self._config, plan, self._model)
         self._tested = plan.privacy.mode == "none"
         _log.info("site %s serves plan %r, digest %s", self.name, plan.name, plan.digest)
@@ -139,9 +149,17 @@ class SiteAgent:
 
     @property
     def max_body_bytes(self) -> int:
-        """Largest body, in bytes, that an instruction of the plan can have."""
-        beside = {**carried_shapes(self._plan), **control_shapes(self._plan, self._shapes)}
-        return largest_body({**self._shapes, **beside})
+        """Largest body, in bytes, that an instruction can have: of the plan, or one to go over to.
+
+        Plans whose arrays could not be shown at acceptance do not count.
+        """
+        served: list[tuple[FederationPlan, Shapes]] = [(self._plan, self._shapes)]
+        if self._go_over is not None:
+            served += [(a.plan, a.outgoing) for a in self._accepted.all() if a.outgoing is not None]
+        return max(
+            largest_body({**own, **carried_shapes(plan), **control_shapes(plan, own)})
+            for plan, own in served
+        )
 
     def status(self) -> AgentStatus:
         """What the agent is doing; nothing in it depends on patients."""
@@ -182,13 +200,14 @@ class SiteAgent:
         (other plan), SMR-E402 (other site), SMR-E416 (no such round in the plan), SMR-E370 (the
         plan announces no such release), SMR-E405, SMR-E382 and SMR-E345 (arrays), SMR-E346 (control
         variate), SMR-E403 and SMR-E404 (asked before in other words, or too late), the numbered
-        errors of archive, ledger and egress gate, SMR-E366 (an acknowledgement of what never left),
-        and SMR-E410 for anything unforeseen.
+        errors of archive, ledger and egress gate, SMR-E453 (no room for the answer), SMR-E366 (an
+        acknowledgement of what never left), and SMR-E410 for anything unforeseen.
         """
         try:
             return self._handle(instruction)
         except SmrfedError as error:
-            self.refused(error, instruction)
+            if error.code != "SMR-E454":
+                self.refused(error, instruction)
             raise
 
     def refused(self, error: SmrfedError, instruction: Sealed | None = None) -> None:
@@ -198,6 +217,8 @@ class SiteAgent:
     def _handle(self, instruction: Sealed) -> Sealed:
         signer = self._coordinators.signer(instruction)
         header = decode_header(RoundInstruction, instruction)
+        if self._go_over is not None:
+            require_served(header, self._plan, self.name, self._accepted, self._go_over)
         admit_instruction(header, self._plan, self.name)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
         with self._working:
@@ -365,6 +386,7 @@ class SiteAgent:
 
     def _begin(self, question: Question) -> None:
         """Claim and charge; what cannot be paid leaves nothing on the disk, however often asked."""
+        require_room(self._config.state_dir, self._leaving(question.kind))
         new = self._replies.claim(question)
         try:
             self._charges.reserve(question, self._side(question.kind))

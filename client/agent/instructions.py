@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from client.agent.acceptance import AcceptedPlans
 from client.egress.policy import Shapes
 from shared_model.adaptation.wire import Carried, without_moments
 from shared_model.aggregation.control_wire import (
@@ -47,6 +50,27 @@ def admit_instruction(header: RoundInstruction, plan: FederationPlan, site: str)
             remedy="more rounds need a new plan, which every site accepts anew",
         )
     require_planned(plan, header.kind, header.round)
+
+
+def require_served(
+    header: RoundInstruction,
+    served: FederationPlan,
+    site: str,
+    accepted: AcceptedPlans,
+    go_over: Callable[[str], None],
+) -> None:
+    """Raise SMR-E454 for another plan that this hospital accepted, and ask the agent to go over."""
+    digest = header.plan_digest
+    if digest == served.digest or header.site != site or not accepted.holds(digest):
+        return
+    go_over(digest)
+    raise SmrfedError(
+        "SMR-E454",
+        "the agent goes over to another plan that this hospital accepted",
+        expected=served.digest,
+        found=digest,
+        remedy="nothing to do: the coordinator sends the instruction again",
+    )
 
 
 def carried_arrays(

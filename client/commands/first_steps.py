@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.markup import escape
 
 from client.agent.durable import make_private_folder, write_durably
 from client.agent.state import StateFolder
@@ -62,7 +61,7 @@ def init(folder: Folder, name: Name = "my-hospital", as_json: AsJson = False) ->
         return
     print_facts(facts)
     out.print(
-        "Send the public key to the coordinator, compare the fingerprint by telephone, fill in "
-        "site.toml, then: smrfed-site check " + escape(str(folder / "site.toml")),
+        "Fill in site.toml; then in that folder: smrfed-site check, and smrfed-site join TOKEN "
+        "with the coordinator's token",
         highlight=False,
     )

@@ -92,6 +92,27 @@ def accept(
         )
     else:
         out.print("accepted: compare the digest with the coordinator's, then smrfed-site run")
+        served = _served(site)
+        if served not in (None, agreed.digest):
+            out.print(
+                f"the agent that runs serves plan {served[:12]}; it goes over to this one by "
+                "itself when the coordinator asks under it",
+                style="yellow",
+                markup=False,
+            )
+
+
+def _served(site: SiteConfig) -> str | None:
+    """Digest of the plan for which an agent runs, where one does and answers."""
+    if not site.socket.is_socket():
+        return None
+    from client.agent.stub import AgentClient
+
+    try:
+        with AgentClient(site.socket) as agent:
+            return agent.status(3.0).plan_digest
+    except SmrfedError:
+        return None
 
 
 def _metrics(policy: SitePolicy) -> str:

@@ -40,16 +40,24 @@ PlanDigest = Annotated[
 AsPage = Annotated[
     bool, typer.Option("--page", help="serve a page on loopback, which stays on this machine")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="for a plan to be accepted, where there is none yet")
+]
 PagePort = Annotated[int, typer.Option("--port", min=0, max=65535, help="port of --page")]
 
 _LOG_BYTES = 10 << 20
 _LOG_FILES = 5
 _GRACE_S = 30.0
+_LOOK_EVERY_S = 2.0
+#: Set by an agent that starts itself anew, for nobody else.
+_ASKED_PLAN = "SMRFED_ASKED_PLAN"
 
 
-def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
+def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None, wait: Wait = False) -> None:
     """Start the site agent for an accepted plan; it ends with SIGTERM or Ctrl-C."""
-    site, accepted = _accepted(config, plan)
+    if wait and not wait_for_plan(SiteConfig.load(config), EndSignals()):
+        return
+    site, accepted = _accepted(config, plan or os.environ.get(_ASKED_PLAN))
     state = StateFolder(site.state_dir)
     start_with_settings(site.threads)
     log_to(state.log)
@@ -62,7 +70,8 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     from client.agent.service import serve
 
     torch.set_num_threads(site.threads)
-    agent = SiteAgent(site, accepted.plan)
+    asked = AskedPlan()
+    agent = SiteAgent(site, accepted.plan, go_over=asked if plan is None else None)
     try:
         # The courier finds the agent at once; its instructions wait until the scans are prepared.
         pace_s = SitePolicy.load(site.policy).reply_pace_s
@@ -71,7 +80,10 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
         try:
             preparation = threading.Thread(target=_prepare, args=(agent,), daemon=True)
             preparation.start()
-            end.wait()
+            while not end.wait(_LOOK_EVERY_S):
+                if asked.digest is not None and not preparation.is_alive():
+                    service.stop(_GRACE_S)
+                    _go_over(agent, asked.digest)
             out.print("stopping; an instruction in work is finished or trained again later")
         finally:
             service.stop(_GRACE_S)
@@ -80,6 +92,40 @@ def run(config: ConfigPath = DEFAULT_CONFIG, plan: PlanDigest = None) -> None:
     # A round that outlasted the grace is left: it is trained again, and charged again, after the
     # next start. Waiting for its thread could take hours; the kernel frees the lock.
     os._exit(0)
+
+
+def wait_for_plan(site: SiteConfig, end: EndSignals) -> bool:
+    """Whether a plan is accepted, at once or later; false when the process was told to end before.
+
+    A hospital may join before it knows what it will take part in.
+    """
+    plans = AcceptedPlans(StateFolder(site.state_dir).plans)
+    if not plans.all():
+        out.print("no plan is accepted yet; the agent starts by itself after smrfed-site accept")
+    while not plans.all():
+        if end.wait(_LOOK_EVERY_S):
+            return False
+    return True
+
+
+class AskedPlan:
+    """Another accepted plan under which the coordinator asked, if it did."""
+
+    def __init__(self) -> None:
+        self.digest: str | None = None
+
+    def __call__(self, digest: str) -> None:
+        """Note the plan; the newest question counts."""
+        self.digest = digest
+
+
+def _go_over(agent: Any, digest: str) -> None:
+    """Start this program anew for another plan, in the same process; an agent serves one."""
+    out.print(f"going over to the accepted plan {digest[:12]}")
+    agent.close()
+    logging.shutdown()
+    os.environ[_ASKED_PLAN] = digest
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _accepted(config: Path, digest: str | None) -> tuple[SiteConfig, Acceptance]:

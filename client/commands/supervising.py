@@ -22,7 +22,8 @@ Processes = Annotated[
 
 def up(config: ConfigPath = DEFAULT_CONFIG, processes: Processes = "all") -> None:
     """Run this hospital's processes, start again what dies, and end all with SIGTERM or Ctrl-C."""
-    from client.supervisor.up import check_site, gave_up, site_specs, state_file
+    from client.supervisor.up import check_site, gave_up, log_folders, site_specs, state_file
+    from shared_model.supervision.only_one import only_one, require_free_port
     from shared_model.supervision.supervisor import Supervisor
 
     site = SiteConfig.load(config)
@@ -30,8 +31,11 @@ def up(config: ConfigPath = DEFAULT_CONFIG, processes: Processes = "all") -> Non
     supervisor = Supervisor(
         site_specs(config, site, processes), state_file(site, processes), gave_up, tell=_tell
     )
-    supervisor.stop_on_signals()
-    supervisor.run()
+    with only_one(log_folders(site, processes), "SMR-E479", "smrfed-site up"):
+        if processes != "agent":
+            require_free_port(site.node_port, "SMR-E479", "node_port")
+        supervisor.stop_on_signals()
+        supervisor.run()
 
 
 def _tell(state: ProcessState) -> None:

@@ -17,6 +17,7 @@ from client.courier.envelope import pack, pack_error, unpack
 from shared_model.errors import SmrfedError
 
 SOCKET_KEY = "socket"
+_LONGEST_S = 7 * 86400.0
 
 _log = logging.getLogger("smrfed.courier")
 
@@ -27,14 +28,18 @@ def carry(message: Message, context: Context) -> Message:
     An error becomes a content with ``code`` and ``title`` (see :func:`pack_error`), because Flower
     replaces what a raised exception says by its own words; the whole story stays in the site's log.
     """
-    return Message(_answer(message.content, context.node_config.get(SOCKET_KEY)), reply_to=message)
+    # When the message's time is over nobody waits for the answer. An agent that hangs would
+    # otherwise hold one process more for every message.
+    patience_s = min(max(float(message.metadata.ttl), 1.0), _LONGEST_S)
+    content = _answer(message.content, context.node_config.get(SOCKET_KEY), patience_s)
+    return Message(content, reply_to=message)
 
 
 app = ClientApp()
 app.query()(carry)
 
 
-def _answer(content: RecordDict, socket: object) -> RecordDict:
+def _answer(content: RecordDict, socket: object, patience_s: float) -> RecordDict:
     try:
         if not isinstance(socket, str) or not Path(socket).is_socket():
             raise SmrfedError(
@@ -49,7 +54,7 @@ def _answer(content: RecordDict, socket: object) -> RecordDict:
         from client.agent.stub import AgentClient
 
         with AgentClient(Path(socket)) as agent:
-            return pack(agent.handle(unpack(content)))
+            return pack(agent.handle(unpack(content), patience_s))
     except SmrfedError as error:
         _log.error("%s", error)
         return pack_error(error.code, error.found)

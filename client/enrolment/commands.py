@@ -70,7 +70,7 @@ def join(
             accept(path, config, yes, False)
         else:
             _accept_quietly(path, config)
-    connection = joining.join(joining.node_key(new=new_keys), plan)
+    connection = joining.join(joining.node_key(new=new_keys), plan, offer)
     facts = {
         "joined": facts["federation"],
         "coordinator": connection.superlink,
@@ -90,20 +90,33 @@ def join(
               "coordinator sites).\nThen: smrfed-site up", highlight=False)  # fmt: skip
 
 
-def renew(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def renew(
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+    daily: Annotated[
+        bool, typer.Option("--daily", help="and again every day, until SIGTERM or Ctrl-C")
+    ] = False,
+) -> None:
     """Ask the coordinator for what is new: its next signing key, app bundles, protocol."""
+    if daily:
+        from client.enrolment.daily import renew_daily
+        from shared_model.supervision.end_signals import EndSignals
+
+        renew_daily(
+            SiteConfig.load(config), EndSignals(), lambda text: out.print(text, markup=False)
+        )
+        return
     done = renew_connection(SiteConfig.load(config))
     if as_json:
         print_json(done.__dict__)
         return
     facts = {
-        "coordinator's key": done.coordinator
-        + (" (new: restart the agent)" if done.changed_coordinator else ""),
+        "coordinator's key": done.coordinator + (" (new)" if done.changed_coordinator else ""),
         "protocol": str(done.protocol_version),
         "courier": ", ".join(one[:16] for one in done.courier_sha256),
     }
     if done.next_coordinator is not None:
-        facts["its next key"] = f"{done.next_coordinator} (accepted: restart the agent)"
+        facts["its next key"] = f"{done.next_coordinator} (accepted)"
     print_facts(facts)
     for one in done.unallowed_courier:
         out.print(f"\nThe coordinator has another courier, which does not run here until you say:\n"

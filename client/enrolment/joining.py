@@ -18,7 +18,7 @@ from client.agent.state import StateFolder
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.enrolment.connection import Connection, ConnectionFolder
-from client.enrolment.keys import NodePrivateKey, create_secret, load_or_create_node_key
+from client.enrolment.keys import NodePrivateKey, load_or_create_node_key
 from client.enrolment.pinned import PinnedCoordinator
 from shared_model.enrolment.messages import (
     JoinRequest,
@@ -39,6 +39,7 @@ from shared_model.protocol.keys import (
     load_public_key,
     public_pem,
 )
+from shared_model.supervision.secret_file import ensure_secret
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,14 @@ class Joining:
             path.unlink(missing_ok=True)
         return load_or_create_node_key(path)
 
-    def join(self, node: NodePrivateKey, plan: FederationPlan | None) -> Connection:
-        """Prove the keys, and write down the connection; raises SMR-E464 to SMR-E466."""
+    def join(self, node: NodePrivateKey, plan: FederationPlan | None, offer: Offer) -> Connection:
+        """Prove the keys, and write down the connection, which is what ``offer`` said.
+
+        Raises SMR-E464 to SMR-E466, and SMR-E469 when the coordinator says something else now.
+        """
         folder = self.config.connection
         signing = load_or_create_signing_key(StateFolder(self.config.state_dir).key)
-        create_secret(folder.superexec_secret)
+        ensure_secret(folder.superexec_secret)
         request = JoinRequest(
             secret=self.token.secret,
             site=self.config.name,
@@ -113,7 +117,7 @@ class Joining:
             plan_digest=None if plan is None else plan.digest,
         ).proven(signing, node)
         welcome = self.coordinator.ask("join", request, Welcome)
-        self._require_coordinator_key(welcome.coordinator_key)
+        _require_as_offered(offer, welcome)
         self._require_same_pin(welcome.authority)
         connection = Connection(
             site=self.config.name,
@@ -141,13 +145,30 @@ class Joining:
             )
 
     def _require_same_pin(self, authority: str) -> None:
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(authority)).hexdigest()
+        try:
+            digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(authority)).hexdigest()
+        except ValueError:
+            digest = "no certificate"
         if digest != self.token.authority_sha256:
             raise _another(
                 "the coordinator names another authority than its token",
                 self.token.authority_sha256,
                 digest,
             )
+
+
+def _require_as_offered(offer: Offer, welcome: Welcome) -> None:
+    """A person agreed to the offer, not to what came afterwards."""
+    offered = (offer.coordinator_key, offer.courier_sha256)
+    found = (welcome.coordinator_key, welcome.courier_sha256)
+    if found != offered:
+        raise _another(
+            "the coordinator does not keep to what it offered",
+            *(
+                f"signing key {fingerprint(public_key_of(key))}, courier {', '.join(courier)}"
+                for key, courier in (offered, found)
+            ),
+        )
 
 
 def _require_same_authority(folder: ConnectionFolder, found: PinnedCoordinator) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +18,6 @@ from shared_model.enrolment.messages import node_key_line
 from shared_model.errors import SmrfedError
 
 NodePrivateKey = ec.EllipticCurvePrivateKey
-_SECRET_BYTES = 48
 
 
 def load_or_create_node_key(path: Path) -> NodePrivateKey:
@@ -44,12 +42,6 @@ def load_node_key(path: Path) -> NodePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
         raise _unusable(path, type(key).__name__)
     return key
-
-
-def create_secret(path: Path) -> None:
-    """48 random bytes that SuperNode and SuperExec share, made once."""
-    if not path.exists():
-        write_durably(path, secrets.token_bytes(_SECRET_BYTES))
 
 
 def replace_key(new: Path, old: Path) -> None:

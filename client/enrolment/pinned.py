@@ -117,7 +117,8 @@ def _connection(
 def _shown_chain(connection: Any) -> list[bytes]:
     """Certificates (DER) that the server sent, unverified; public only from Python 3.13 on.
 
-    Before that the same method is one level deeper; tests/client/test_enrolment_tls.py holds it.
+    Before that the same method is one level deeper, which tests/server/test_enrolment_service.py
+    holds.
     """
     if hasattr(connection, "get_unverified_chain"):
         return [bytes(der) for der in connection.get_unverified_chain()]

@@ -86,6 +86,8 @@ def renew(config: SiteConfig) -> Renewed:
         ask(raw_hex(following))
     elif config.next_coordinator_key.exists():
         config.next_coordinator_key.unlink()
+    # Read anew: a person may have allowed a courier while the coordinator was asked.
+    connection = folder.load()
     strange = tuple(one for one in news.courier_sha256 if one not in connection.courier_sha256)
     allowed = connection.courier_sha256
     if strange and config.network.courier_updates == "accept":

@@ -59,8 +59,17 @@ class CheckedSite:
 
     @property
     def joined(self) -> bool:
-        """Whether the hospital has joined, well or not."""
-        return self.connection_folder.file.exists()
+        """Whether the hospital has joined, well or not; false where this account may not look."""
+        return not self.connection_closed and self.connection_folder.file.exists()
+
+    @property
+    def connection_closed(self) -> bool:
+        """Whether the connection is closed to this account: it is the network part's alone."""
+        try:
+            self.connection_folder.file.exists()
+        except PermissionError:
+            return True
+        return False
 
     @cached_property
     def connection(self) -> Connection | None:

@@ -13,8 +13,13 @@ from shared_model.supervision.environment import command
 
 
 def agent_command(config: Path) -> tuple[str, ...]:
-    """The site agent, in the foreground."""
-    return (command("smrfed-site"), "run", "--config", str(config.absolute()))
+    """The site agent, in the foreground; it waits where no plan is accepted yet."""
+    return (command("smrfed-site"), "run", "--wait", "--config", str(config.absolute()))
+
+
+def renewal_command(config: Path) -> tuple[str, ...]:
+    """Asks the coordinator once a day for what is new."""
+    return (command("smrfed-site"), "renew", "--daily", "--config", str(config.absolute()))
 
 
 def supernode_command(

@@ -9,7 +9,13 @@ from typing import Literal
 
 from client.config import SiteConfig
 from client.enrolment.connection import ConnectionFolder
-from client.supervisor.commands import agent_command, courier_exec_command, supernode_command
+from client.liveness import agent_hangs, network_hangs
+from client.supervisor.commands import (
+    agent_command,
+    courier_exec_command,
+    renewal_command,
+    supernode_command,
+)
 from shared_model.errors import SmrfedError
 from shared_model.supervision import safety
 from shared_model.supervision.environment import flower_environment
@@ -36,6 +42,9 @@ def site_specs(config: Path, site: SiteConfig, part: Part) -> tuple[ProcessSpec,
         specs.append(_agent(config, site))
     if part != "agent":
         specs += _network(site)
+    if part == "all":
+        # It needs the signing key and the way out, which two accounts do not have together.
+        specs.append(_renewal(config, site))
     return tuple(specs)
 
 
@@ -66,6 +75,12 @@ def check_site(site: SiteConfig, part: Part, now: datetime.datetime) -> None:
                 expected="a port that speaks TLS, usually 443",
                 remedy="ask the coordinator for a token with the right address, and join again",
             )
+
+
+def log_folders(site: SiteConfig, part: Part) -> tuple[Path, ...]:
+    """Where the processes of ``part`` keep logs and states: one supervisor at a time for each."""
+    agent, network = site.state_dir / "logs", site.connection.path / "logs"
+    return {"all": (agent, network), "agent": (agent,), "network": (network,)}[part]
 
 
 def state_file(site: SiteConfig, part: Part) -> Path:
@@ -109,6 +124,18 @@ def _agent(config: Path, site: SiteConfig) -> ProcessSpec:
         restart=RestartPolicy(first_s=2.0, cap_s=300.0, give_up_after=8),
         stop_grace_s=_AGENT_GRACE_S,
         ready=site.socket.is_socket,
+        answers=lambda: not agent_hangs(site),
+    )
+
+
+def _renewal(config: Path, site: SiteConfig) -> ProcessSpec:
+    return ProcessSpec(
+        "renewal",
+        renewal_command(config),
+        site.state_dir / "logs" / "renewal.log",
+        dict(os.environ),
+        restart=RestartPolicy(first_s=30.0, cap_s=3600.0, give_up_after=None),
+        essential=False,
     )
 
 
@@ -120,7 +147,7 @@ def _network(site: SiteConfig) -> tuple[ProcessSpec, ...]:
     node = supernode_command(folder, connection.superlink, site.node_port, site.socket)
     return (
         ProcessSpec("node", node, logs / "node.log", environment, restart=SUPERNODE,
-                    explain=explain_node),
+                    explain=explain_node, answers=lambda: not network_hangs(site)),
         ProcessSpec("courier", courier_exec_command(folder, site.node_port),
                     logs / "courier.log", environment),
     )  # fmt: skip

@@ -10,11 +10,12 @@
       latest                name of the newest round
       finalised.json        which sites know the final parameters
       stopped.json          the round that missed its quorum, while that is the last word
-      lock                  held by the process that drives the run
+      lock                  held by the process that drives the run; its time is a sign of life
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -171,6 +172,11 @@ class RunDirectory:
             yield
         finally:
             os.close(descriptor)
+
+    def alive(self) -> None:
+        """Set the lock's time: the process that holds it has not hung."""
+        with contextlib.suppress(OSError):
+            os.utime(self._path / "lock")
 
     def latest(self) -> RunState:
         """The newest state whose files match their digests; the initial one before round 1.

@@ -7,7 +7,7 @@ from html import escape
 
 from server.config import CoordinatorFolder
 from server.dashboard.catalogue import RunCatalogue
-from server.dashboard.connected import Connected, ConnectionWatch, online_sites
+from server.dashboard.connected import Connected, ConnectionWatch
 from server.dashboard.facts import summary_facts, view_facts
 from server.dashboard.log_files import log_files
 from server.dashboard.overview_page import overview_sections
@@ -15,6 +15,7 @@ from server.dashboard.registered import registered_sites
 from server.dashboard.run_page import run_sections
 from server.dashboard.sites_page import KnownSite, known_sites, sites_facts, sites_sections
 from server.dashboard.words import moment, sized
+from server.online_sites import online_sites
 from shared_model.errors import SmrfedError
 from shared_model.evaluation import html
 from shared_model.local_page.answers import Answer, Question, json_answer, page_answer

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from server.config import CoordinatorFolder
+from server.run_path import HERE, Home
 from shared_model.errors import SmrfedError
 
 _TOKEN = "dashboard.token"
 
 
 def dashboard(
-    home: Annotated[
-        Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-    ] = Path(),
+    home: Home = HERE,
     port: Annotated[
         int | None,
         typer.Option(

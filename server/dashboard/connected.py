@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from server.config import CoordinatorFolder
 from shared_model.local_page.renewed import Renewed
 
 _EVERY_S = 10.0
@@ -53,12 +52,3 @@ class ConnectionWatch:
         except Exception as error:
             _log.debug("the SuperLink did not answer: %s", error)
             return Connected(None, datetime.now(UTC), _SILENT)
-
-
-def online_sites(home: CoordinatorFolder) -> frozenset[str]:
-    """Ask the SuperLink of this folder; raises whatever goes wrong."""
-    # Flower takes a second to import; it may be missing where only runs are looked at.
-    from server.flower.control import ControlApi
-
-    with ControlApi(home.config.superlink_address, home.authority) as control:
-        return control.online_sites()

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from server.dashboard.run_files import tail_lines
+from shared_model.observability.json_log import redact
 
 _LINES = 60
 _BYTES = 32 << 10
 _LONGEST = 500
 _FILES = 20
-# Keys, tokens and secrets by name, and private keys; a digest or fingerprint may be shown.
-_SECRET = re.compile(
-    r"(?i)((?:token|secret|password|authorization|private[_ -]?key)\W{0,4}(?:bearer\s+)?)"
-    r"[^\s\"',;]{8,}"
-)
-_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*")
 
 
 @dataclass(frozen=True)
@@ -59,5 +53,5 @@ def log_files(folder: Path) -> tuple[LogFile, ...]:
 
 def redacted(line: str) -> str:
     """A line that is printable, not too long, and without secrets."""
-    plain = "".join(c if c.isprintable() else " " for c in line)[:_LONGEST]
-    return _PEM.sub("(private key)", _SECRET.sub(r"\1(hidden)", plain))
+    # Cut last: half a secret would not be known as one.
+    return redact("".join(c if c.isprintable() else " " for c in line))[:_LONGEST]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-import secrets
 from pathlib import Path
 
 from cryptography import x509
@@ -28,11 +27,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from server.checkpoints.durable import replace_durably
 from server.config import CoordinatorFolder
 from shared_model.errors import SmrfedError
+from shared_model.supervision.secret_file import ensure_secret
 
 AUTHORITY_DAYS = 20 * 365
 SERVER_DAYS = 396
 RENEWED_BEFORE_DAYS = 60
-_SECRET_BYTES = 48
 _Key = ec.EllipticCurvePrivateKey
 
 
@@ -43,8 +42,7 @@ def create_authority(folder: CoordinatorFolder) -> None:
         _write_authority(folder)
     if not folder.certificate.exists():
         issue_server_certificate(folder)
-    if not folder.superexec_secret.exists():
-        write_private(folder.superexec_secret, secrets.token_bytes(_SECRET_BYTES))
+    ensure_secret(folder.superexec_secret)
 
 
 def issue_server_certificate(folder: CoordinatorFolder) -> x509.Certificate:

@@ -14,7 +14,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from server.config import CONFIG_FILE, CoordinatorConfig, CoordinatorFolder
 from server.enrolment.authority import (
@@ -28,17 +28,15 @@ from server.enrolment.invite import invite as make_invitation
 from server.enrolment.registry import Registry, Site
 from server.enrolment.revoke import revoke as revoke_site
 from server.enrolment.superlink import SuperLinkNodes
+from server.run_path import HERE, Home
 from shared_model.enrolment.messages import public_key_of
 from shared_model.errors import SmrfedError
 from shared_model.protocol.keys import fingerprint, load_or_create_signing_key, load_signing_key
 from shared_model.supervision.end_signals import EndSignals
+from shared_model.supervision.safety import is_loopback
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-]
 SiteArgument = Annotated[str, typer.Argument(help="the hospital's name", metavar="SITE")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
-HERE = Path()
 
 _LOOK_EVERY_S = 3600.0
 _log = logging.getLogger(__name__)
@@ -117,7 +115,8 @@ def invite(
     _show(facts, as_json)
     if not as_json:
         _out.print(
-            "\nAt the hospital: smrfed-site join TOKEN. Compare both fingerprints by telephone.",
+            "\nAt the hospital: smrfed-site join TOKEN. Compare both fingerprints by telephone.\n"
+            "Good once; an earlier token for this hospital is good no more.",
             highlight=False,
         )
 
@@ -143,11 +142,12 @@ def sites(
     if as_json:
         print(json.dumps([_facts(site) for site in known]))
         return
-    table = Table("site", "state", "signing key", "protocol", "changed (UTC)")
+    # Fits 80 columns: fingerprints are there to be read aloud, whole.
+    table = Table("site", "state", Column("signing key", no_wrap=True), "changed", box=None)
     for site in known:
         facts = _facts(site)
-        cells = ("site", "state", "signing_key", "protocol_version", "changed_at")
-        table.add_row(*(escape(str(facts[name] or "")) for name in cells))
+        cells = (facts["site"], facts["state"], facts["signing_key"] or "", site.changed_at[:10])
+        table.add_row(*(escape(str(cell)) for cell in cells))
     _out.print(table)
 
 
@@ -169,7 +169,8 @@ def renew(
     """Reissue the server certificate when its end is near; hospitals notice nothing."""
     folder = CoordinatorFolder(home)
     renewed = renew_if_due(folder, force=force)
-    said = "reissued: reload nginx and restart the SuperLink" if renewed else "not due"
+    said = "reissued: reload nginx; smrfed-coordinator up restarts the SuperLink by itself"
+    said = said if renewed else "not due"
     _out.print(f"{said}; {days_left(folder):.0f} days are left", highlight=False)
 
 
@@ -187,7 +188,13 @@ def rotate(
     if finish:
         carry_out(folder, registry, without=tuple(filter(None, without.split(","))))
         key = load_signing_key(folder.signing_key).public_key()
-        _show({"signing key": fingerprint(key), "next": "resume the runs that go on"}, as_json)
+        _show(
+            {
+                "signing key": fingerprint(key),
+                "next": "runs that go on use it from their next round on",
+            },
+            as_json,
+        )
         return
     change = announce(folder)
     accepted = [
@@ -218,6 +225,14 @@ def enrolment_service(
     from server.flower.fab import write_app_bundle
 
     folder = CoordinatorFolder(home)
+    if not tls and not is_loopback(host):
+        raise SmrfedError(
+            "SMR-E592",
+            "the enrolment service does not serve plain HTTP where other machines reach it",
+            expected="127.0.0.1 behind the reverse proxy, or --tls",
+            found=host,
+            remedy="tokens would pass unprotected: leave --host out, or say --tls",
+        )
     if not logging.getLogger().handlers:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per call to the SuperLink
@@ -256,7 +271,7 @@ def add_to(app: typer.Typer) -> None:
 def _renew_quietly(folder: CoordinatorFolder) -> None:
     try:
         if renew_if_due(folder):
-            _log.warning("server certificate reissued: reload nginx and restart the SuperLink")
+            _log.warning("server certificate reissued: nginx has to be reloaded")
     except SmrfedError as error:
         _log.error("server certificate: %s", error)
 
@@ -266,6 +281,8 @@ def _config(name: str, address: str | None) -> CoordinatorConfig:
         return CoordinatorConfig(name=name, public_address=address or "")
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        if address is None:
+            problems = "no address"
         raise SmrfedError(
             "SMR-E590",
             "a new folder needs the address that hospitals connect to",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -105,8 +106,13 @@ class Enroller:
                 self._registry.release(invitation)
             raise
         self._forget(before, node_id)
-        publish_key(self._folder.site_keys, asked.site, asked.signing_key)
-        self._registry.enrol(asked.site, asked.node_key, node_id, asked.signing_key, version)
+        if not self._registry.enrol(
+            *(asked.site, asked.node_key, node_id, asked.signing_key, version),
+            by=invitation,
+            publish=partial(publish_key, self._folder.site_keys, asked.site, asked.signing_key),
+        ):
+            self._unregister(asked.site, node_id)
+            raise _refused("the invitation was withdrawn", "an open invitation")
         run = self._run(invitation)
         if run is not None and addendum is not None:
             add(run, addendum)
@@ -159,13 +165,14 @@ class Enroller:
         if asked.node_key is not None and asked.node_key != site.node_key:
             node_id = self._register(site.name, asked.node_key)
             self._forget(site, node_id)
-            self._registry.change_node_key(site.name, asked.node_key, node_id)
-        if asked.signing_key is not None:
-            if not done and not self._registry.change_signing_key(
-                site.name, signer, asked.signing_key
-            ):
-                raise _refused("the site's key changed meanwhile", "the key that is registered")
-            publish_key(self._folder.site_keys, site.name, asked.signing_key)
+            if not self._registry.change_node_key(site.name, asked.node_key, node_id):
+                self._unregister(site.name, node_id)
+                raise _refused("the site was revoked meanwhile", "an enrolled site")
+        if asked.signing_key is not None and not self._registry.change_signing_key(
+            *(site.name, signer, asked.signing_key),
+            partial(publish_key, self._folder.site_keys, site.name, asked.signing_key),
+        ):
+            raise _refused("the site's key changed meanwhile", "the key that is registered")
         return News(
             coordinator_key=self._coordinator_key,
             key_changes=key_changes(self._folder),
@@ -220,10 +227,13 @@ class Enroller:
         """Unregister the node that a new one replaces; before the registry forgets its number."""
         if site is None or site.node_id is None or site.node_id == str(node_id):
             return
+        self._unregister(site.name, int(site.node_id))
+
+    def _unregister(self, site: str, node_id: int) -> None:
         try:
-            self._nodes.unregister(int(site.node_id))
+            self._nodes.unregister(node_id)
         except SmrfedError as error:
-            raise _not_now(site.name, error) from None
+            raise _not_now(site, error) from None
 
     def _run(self, invitation: Invitation) -> RunDirectory | None:
         return None if invitation.run is None else RunDirectory.open(Path(invitation.run))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -176,15 +176,30 @@ class Registry:
             )
 
     def enrol(
-        self, name: str, node_key: str, node_id: int, signing_key: str, protocol_version: int
-    ) -> None:
-        """A site with its keys takes part from now on; said twice, it changes nothing."""
+        self,
+        name: str,
+        node_key: str,
+        node_id: int,
+        signing_key: str,
+        protocol_version: int,
+        *,
+        by: Invitation | None = None,
+        publish: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """A site with its keys takes part from now on; said twice, it changes nothing.
+
+        ``publish`` is called while nobody else can change the registry, so that a revocation comes
+        before all of this or after it. False when the invitation was withdrawn meanwhile.
+        """
         with self._transaction() as db:
+            if by is not None and _is_withdrawn(db, by):
+                return False
+            publish()
             before = db.execute(
                 "SELECT state, node_key, signing_key FROM sites WHERE name = ?", (name,)
             ).fetchone()
             if before is not None and tuple(before) == ("enrolled", node_key, signing_key):
-                return
+                return True
             db.execute(
                 "INSERT INTO sites (name, state, changed_at) VALUES (?, 'invited', ?) "
                 "ON CONFLICT (name) DO NOTHING",
@@ -197,29 +212,44 @@ class Registry:
                 (node_key, str(node_id), signing_key, protocol_version, _now(), name),
             )
             _note(db, name, "enrolled", f"signing key {signing_key[:16]}, node {node_id}")
+        return True
 
-    def change_node_key(self, name: str, node_key: str, node_id: int) -> None:
-        """Another node key for an enrolled site."""
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE sites SET node_key = ?, node_id = ?, changed_at = ? WHERE name = ?",
-                (node_key, str(node_id), _now(), name),
-            )
-            _withdraw(db, name)
-            _note(db, name, "node key changed", f"node {node_id}")
-
-    def change_signing_key(self, name: str, old: str, new: str) -> bool:
-        """Another signing key for an enrolled site, in place of ``old`` only."""
+    def change_node_key(self, name: str, node_key: str, node_id: int) -> bool:
+        """Another node key for an enrolled site; false when it is not enrolled any more."""
         with self._transaction() as db:
             changed = db.execute(
-                "UPDATE sites SET former_signing_key = signing_key, signing_key = ?, "
-                "changed_at = ? WHERE name = ? AND signing_key = ? AND state = 'enrolled'",
-                (new, _now(), name, old),
+                "UPDATE sites SET node_key = ?, node_id = ?, changed_at = ? "
+                "WHERE name = ? AND state = 'enrolled'",
+                (node_key, str(node_id), _now(), name),
             ).rowcount
             if changed:
                 _withdraw(db, name)
-                _note(db, name, "signing key changed", f"{old[:16]} to {new[:16]}")
+                _note(db, name, "node key changed", f"node {node_id}")
         return bool(changed)
+
+    def change_signing_key(
+        self, name: str, old: str, new: str, publish: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Another signing key for an enrolled site, in place of ``old`` only; may be said twice.
+
+        ``publish`` as in :meth:`enrol`.
+        """
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT signing_key FROM sites WHERE name = ? AND state = 'enrolled'", (name,)
+            ).fetchone()
+            if row is None or row["signing_key"] not in (old, new):
+                return False
+            publish()
+            if row["signing_key"] != new:
+                db.execute(
+                    "UPDATE sites SET former_signing_key = signing_key, signing_key = ?, "
+                    "changed_at = ? WHERE name = ?",
+                    (new, _now(), name),
+                )
+                _withdraw(db, name)
+                _note(db, name, "signing key changed", f"{old[:16]} to {new[:16]}")
+        return True
 
     def accepts(self, name: str, key: str) -> None:
         """A site trusts this coordinator key as the next one."""
@@ -231,9 +261,13 @@ class Registry:
             if changed:
                 _note(db, name, "accepts coordinator key", key[:16])
 
-    def revoke(self, name: str, reason: str) -> None:
-        """A site takes part no more; its open invitations are withdrawn."""
+    def revoke(self, name: str, reason: str, withdraw_key: Callable[[], None]) -> None:
+        """A site takes part no more; its open invitations are withdrawn.
+
+        ``withdraw_key`` is called while no join or rotation can publish the key again.
+        """
         with self._transaction() as db:
+            withdraw_key()
             db.execute(
                 "UPDATE sites SET state = 'revoked', changed_at = ? WHERE name = ?",
                 (_now(), name),
@@ -267,6 +301,13 @@ class Registry:
                 db.close()  # what was not committed is gone
         except sqlite3.Error as error:
             raise _unusable(self._path, f"{type(error).__name__}: {error}") from None
+
+
+def _is_withdrawn(db: sqlite3.Connection, invitation: Invitation) -> bool:
+    row = db.execute(
+        "SELECT withdrawn FROM invitations WHERE secret_sha256 = ?", (invitation.secret_sha256,)
+    ).fetchone()
+    return row is None or bool(row["withdrawn"])
 
 
 def _withdraw(db: sqlite3.Connection, site: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from server.config import CoordinatorFolder
 from server.enrolment.key_files import withdraw_key
 from server.enrolment.registry import Registry
@@ -16,8 +18,7 @@ def revoke(folder: CoordinatorFolder, nodes: Nodes, site: str, reason: str) -> N
     (no such site) and SMR-E550 (the SuperLink does not answer: repeat the command).
     """
     registry = Registry(folder.registry)
-    known = registry.site(site)
-    if known is None:
+    if registry.site(site) is None:
         raise SmrfedError(
             "SMR-E593",
             f"there is no site {site!r}",
@@ -25,6 +26,8 @@ def revoke(folder: CoordinatorFolder, nodes: Nodes, site: str, reason: str) -> N
             remedy="name a site of smrfed-coordinator sites",
         )
     withdraw_key(folder.site_keys, site)
-    registry.revoke(site, reason)
-    if known.node_id is not None:
+    registry.revoke(site, reason, partial(withdraw_key, folder.site_keys, site))
+    # Read after it: a join or a rotation may have brought another node just before.
+    known = registry.site(site)
+    if known is not None and known.node_id is not None:
         nodes.unregister(int(known.node_id))

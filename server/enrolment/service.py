@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from socket import socket
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from server.enrolment.enroller import Enroller
+from shared_model.bounded_server import BoundedServer
 from shared_model.enrolment.messages import (
     ENROLMENT_PATH,
     MAX_MESSAGE_BYTES,
@@ -33,6 +34,8 @@ from shared_model.enrolment.messages import (
 from shared_model.errors import SmrfedError
 
 _TIMEOUT_S = 15.0
+# From beginning to end, however the sender spreads its bytes; the hospital waits no longer either.
+_LONGEST_S = 30.0
 _CONNECTIONS = 16
 _PER_SECOND = 20.0
 _BURST = 60.0
@@ -41,7 +44,7 @@ _STATUS = {"SMR-E597": HTTPStatus.CONFLICT, "SMR-E596": HTTPStatus.SERVICE_UNAVA
 _log = logging.getLogger(__name__)
 
 
-class EnrolmentServer(ThreadingHTTPServer):
+class EnrolmentServer(BoundedServer):
     """Serves an :class:`Enroller`; ``tls`` where no proxy stands before it.
 
     Args:
@@ -50,7 +53,6 @@ class EnrolmentServer(ThreadingHTTPServer):
         tls: path pair of certificate chain and key, or none for plain HTTP.
     """
 
-    daemon_threads = True
     request_queue_size = 32
 
     def __init__(
@@ -66,35 +68,18 @@ class EnrolmentServer(ThreadingHTTPServer):
             "rotate": lambda body: enroller.rotate(RotateRequest.model_validate_json(body)),
         }
         self._tls = tls
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self.connections, self.longest_s = _CONNECTIONS, _LONGEST_S
         self._pace = _Pace(_PER_SECOND, _BURST)
         super().__init__(address, _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve in a thread, unless too many are served already or too fast: then hang up."""
-        if not self._pace.allows() or not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
+    def admits(self) -> bool:
+        """Not too fast."""
+        return self._pace.allows()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """The thread of one connection; the TLS handshake is part of it."""
-        try:
-            connection: socket = request
-            connection.settimeout(_TIMEOUT_S)
-            if self._tls is not None:
-                try:
-                    connection = self._wrap(connection)
-                except (OSError, ssl.SSLError):
-                    self.shutdown_request(request)
-                    return
-            super().process_request_thread(connection, client_address)
-        finally:
-            self._free.release()
+    def secured(self, connection: socket) -> socket:
+        """With TLS where no proxy ends it."""
+        connection.settimeout(_TIMEOUT_S)
+        return connection if self._tls is None else self._wrap(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is nobody's concern; the rest is logged without its content."""

@@ -8,6 +8,7 @@ from the last checkpoint.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context
@@ -44,7 +45,7 @@ def drive(grid: Grid, context: Context) -> None:
         run_dir.plan,
         run_dir,
         FlowerTransport(grid),
-        load_signing_key(deployment.coordinator_key),
+        partial(load_signing_key, deployment.coordinator_key),
         keys,
         EventLog(run_dir.path),
         members=Members(run_dir, keys, deployment.site_keys),

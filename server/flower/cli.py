@@ -19,7 +19,7 @@ Authority = Annotated[
 ]
 RunPath = Annotated[Path, typer.Argument(help="run directory", metavar="RUN_DIR")]
 
-_LOCAL = "127.0.0.1:8000"
+_LOCAL = "127.0.0.1:18000"
 
 
 @app.command()

@@ -10,13 +10,12 @@ from rich.console import Console
 
 from server.config import CoordinatorFolder
 from server.observability.coordinator_metrics import CoordinatorMetrics
+from server.online_sites import online_sites
+from server.run_path import HERE, Home
 from shared_model.observability.metrics_command import serve_or_write
 
 _err = Console(stderr=True, soft_wrap=True)
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-]
 Port = Annotated[
     int | None,
     typer.Option("--port", min=0, max=65535, help="port on 127.0.0.1; default: metrics_port"),
@@ -32,7 +31,7 @@ Offline = Annotated[
 
 
 def metrics(
-    home: Home = Path(),
+    home: Home = HERE,
     port: Port = None,
     textfile: Textfile = None,
     files_only: Offline = False,
@@ -46,12 +45,3 @@ def metrics(
         textfile,
         lambda text: _err.print(text, markup=False, highlight=False),
     )
-
-
-def online_sites(home: CoordinatorFolder) -> frozenset[str]:
-    """Ask the SuperLink on loopback; raises SMR-E550."""
-    # Flower takes a second to import; figures from files need not wait for it.
-    from server.flower.control import ControlApi
-
-    with ControlApi(home.config.superlink_address, home.authority) as control:
-        return control.online_sites()

@@ -34,6 +34,10 @@ def new(
     privacy: Annotated[
         PrivacyMode, typer.Option(help="none: only for public or synthetic data")
     ] = "local",
+    evaluate_every: Annotated[
+        int,
+        typer.Option(min=0, help="noised figures of test patients every so many rounds; 0: never"),
+    ] = 0,
     scans: Annotated[
         Scans, typer.Option(help="as acquired, or stripped and aligned to MNI152 already")
     ] = "native",
@@ -54,6 +58,7 @@ def new(
         mode=privacy,
         epsilon=epsilon,
         rounds=rounds,
+        every=evaluate_every,
         scans=scans,
     )
     try:

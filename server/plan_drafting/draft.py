@@ -27,22 +27,24 @@ def draft_plan(
     mode: PrivacyMode = "local",
     epsilon: float = 8.0,
     rounds: int = 30,
+    every: int = 0,
     scans: Scans = "native",
 ) -> str:
     """A commented plan in TOML for SMR-Net with the packaged public weights.
 
     The noise is computed so that all rounds, :data:`SPARE_ROUNDS` repeated ones, and all
-    evaluations stay within ``epsilon``. ``sites`` are public sizes of the training sets. Raises
+    evaluations (after ``every`` rounds; 0: none) stay within ``epsilon``. ``sites`` are public
+    sizes of the training sets. Raises
     SMR-E102 for values that a plan cannot have, SMR-E301 for an epsilon that no noise reaches.
     """
     private = mode != "none"
-    text = _text(name, sites, seed, mode, epsilon, rounds, scans, 0.0, 0.0)
+    text = _text(name, sites, seed, mode, epsilon, rounds, every, scans, 0.0, 0.0)
     if private:
-        bare = FederationPlan.parse(tomllib.loads(_without_noise(text)))
+        bare = FederationPlan.parse(tomllib.loads(_without_noise(text)), source="that was drafted")
         noise = calibrate_plan_noise(bare, "train", spare_rounds=SPARE_ROUNDS)
         releases = calibrate_plan_noise(bare, "evaluate")
-        text = _text(name, sites, seed, mode, epsilon, rounds, scans, noise, releases)
-    FederationPlan.parse(tomllib.loads(text))
+        text = _text(name, sites, seed, mode, epsilon, rounds, every, scans, noise, releases)
+    FederationPlan.parse(tomllib.loads(text), source="that was drafted")
     return text
 
 
@@ -58,6 +60,7 @@ def _text(
     mode: PrivacyMode,
     epsilon: float,
     rounds: int,
+    every: int,
     scans: Scans,
     noise: float,
     release_noise: float,
@@ -85,10 +88,30 @@ def _text(
         rate=0.2 if mode == "none" else 0.4,
         quorum=quorum,
         sites=lines,
-        every=max(1, math.ceil(rounds / 3)),
-        release_noise=math.ceil(release_noise * 1e4) / 1e4,
+        evaluation=_evaluation(every, release_noise),
     )
 
+
+def _evaluation(every: int, noise: float) -> str:
+    text = _EVALUATION if every else _NO_EVALUATION
+    return text.format(every=every, noise=math.ceil(noise * 1e4) / 1e4)
+
+
+_NO_EVALUATION = """\
+# Test patients are never trained on. With release_every = 5 noised figures of them would leave
+# every five rounds, where the hospitals' policies say allow_evaluation = true.
+[evaluation]
+test_fraction = 0.25
+"""
+
+_EVALUATION = """\
+# Noised figures of the test patients, whom nobody trains on, leave every so many rounds; the
+# hospitals' policies must say allow_evaluation = true.
+[evaluation]
+test_fraction = 0.25
+release_every = {every}
+release_noise_multiplier = {noise}
+"""
 
 _TEMPLATE = """\
 # What all parties agree on; every field: docs/plan.md. Once a hospital has accepted it, a change is
@@ -136,12 +159,7 @@ rounds = {rounds}
 local_steps = 2
 learning_rate = {rate}
 
-# Noised figures of the test patients, whom nobody trains on, every so many rounds; 0: never.
-[evaluation]
-test_fraction = 0.25
-release_every = {every}
-release_noise_multiplier = {release_noise}
-
+{evaluation}
 # min_sites is the quorum of a round; declared_patients are public sizes of the training sets.
 [federation]
 min_sites = {quorum}

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from server.preflight.keys import check_certificate, check_modes, check_registry
 from server.preflight.outside import check_outside
 from server.preflight.services import check_dashboard, check_enrolment, check_superlink
 from server.preflight.storage import check_clock, check_disk, check_runs
+from server.run_path import HERE, Home
 from shared_model.errors import SmrfedError
 from shared_model.preflight.checks import Check, Finding, Trouble, page_of, run_checks
 
@@ -34,9 +34,6 @@ def _address(value: str | None) -> str | None:
     return value
 
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-]
 Public = Annotated[
     str | None,
     typer.Option(
@@ -48,7 +45,7 @@ Public = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 
 
-def check(home: Home = Path(), public: Public = None, as_json: AsJson = False) -> None:
+def check(home: Home = HERE, public: Public = None, as_json: AsJson = False) -> None:
     """Check what the coordinator needs; exit status 1 when there is a problem."""
     folder = CoordinatorFolder(home)
     # Without a configuration there is nothing to check: SMR-E590.

@@ -44,8 +44,8 @@ def check_outside(home: CoordinatorFolder, address: str | None) -> str:
     health = _ask(home, host, int(port), "/health")
     if health != 200:
         wrong.append(f"/health answers {health}, not 200")
-    # Flower takes POST there: 405 says that it is reached.
-    fleet = _ask(home, host, int(port), _FLEET)
+    # The proxy lets POST through alone; the SuperLink refuses this one, which is no message.
+    fleet = _ask(home, host, int(port), _FLEET, "POST")
     if fleet in (*_REFUSED, 502, 503, 504):
         wrong.append(f"{_FLEET} answers {fleet}: sites cannot reach the SuperLink")
     enrolment = _ask(home, host, int(port), ENROLMENT_PATH)
@@ -63,11 +63,11 @@ def check_outside(home: CoordinatorFolder, address: str | None) -> str:
     return f"{len(CLOSED)} paths are closed; fleet, health and enrolment answer"
 
 
-def _ask(home: CoordinatorFolder, host: str, port: int, path: str) -> int:
+def _ask(home: CoordinatorFolder, host: str, port: int, path: str, method: str = "GET") -> int:
     trust = ssl.create_default_context(cafile=home.authority)
     connection = http.client.HTTPSConnection(host, port, timeout=_ANSWER_S, context=trust)
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         raise SmrfedError(

@@ -31,6 +31,8 @@ class Asking:
     """Asks the sites of one run, kind by kind and round by round; knows no parameter.
 
     Args:
+        coordinator_key: signs the questions; read anew for each, so that a change of it
+            (``smrfed-coordinator rotate --finish``) holds from the next question on.
         members: who takes part, under which key and digest of the plan.
         observer: told of everything that happens; what it raises ends the run.
         clock, sleep: seconds, monotonic.
@@ -40,7 +42,7 @@ class Asking:
         self,
         run_dir: RunDirectory,
         transport: Transport,
-        coordinator_key: Ed25519PrivateKey,
+        coordinator_key: Callable[[], Ed25519PrivateKey],
         members: Members,
         observer: Observer | None,
         settings: DriverSettings,
@@ -49,7 +51,7 @@ class Asking:
     ) -> None:
         self._run_dir = run_dir
         self._transport = transport
-        self._key = coordinator_key
+        self._coordinator_key = coordinator_key
         self._members = members
         self._observer = observer
         self._settings = settings
@@ -145,7 +147,7 @@ class Asking:
         """One signed instruction per site, which acknowledges the site's last reply in history."""
         if carried is not None:
             body = encode_arrays(with_moments(decode_arrays(body), carried))
-        digest = body_digest(body)
+        digest, key = body_digest(body), self._coordinator_key()
         questions = {}
         for site in sites:
             received = last_received(history, self._run_dir.run_id, site)
@@ -156,9 +158,9 @@ class Asking:
                 site=site,
                 plan_digest=self._members.digest(site),
                 body_sha256=digest,
-                acknowledged=None if received is None else countersign(received, self._key),
+                acknowledged=None if received is None else countersign(received, key),
             )
             # Ed25519 is deterministic: after a restart these are the same bytes again.
-            sealed = seal(instruction.canonical_json, body, self._key)
+            sealed = seal(instruction.canonical_json, body, key)
             questions[site] = Question(instruction, sealed, self._members.key(site))
         return questions

@@ -25,7 +25,7 @@ from server.rounds.asking import Asking
 from server.rounds.checks import LongestUpdate, check_metrics, check_update
 from server.rounds.events import Observer
 from server.rounds.exchange import Accept
-from server.rounds.host import RoundHost
+from server.rounds.host import RoundHost, breathing
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from server.rounds.releases import ReleaseRounds
@@ -68,6 +68,7 @@ class RoundDriver:
 
     Args:
         plan: must be the plan that the run directory was made for (SMR-E535 otherwise).
+        coordinator_key: signs the questions; a function is called before each of them.
         site_keys: the registered public key of every site of the plan (SMR-E502 otherwise).
         observer: called with each :class:`Event`; what it raises ends the run.
         members: who takes part, where that may change while the run runs.
@@ -82,7 +83,7 @@ class RoundDriver:
         plan: FederationPlan,
         run_dir: RunDirectory,
         transport: Transport,
-        coordinator_key: Ed25519PrivateKey,
+        coordinator_key: Ed25519PrivateKey | Callable[[], Ed25519PrivateKey],
         site_keys: Mapping[str, Ed25519PublicKey],
         observer: Observer | None = None,
         *,
@@ -109,12 +110,12 @@ class RoundDriver:
         self._asking = Asking(
             run_dir,
             transport,
-            coordinator_key,
+            coordinator_key if callable(coordinator_key) else lambda: coordinator_key,
             self._members,
             observer,
             self._settings,
             clock,
-            sleep,
+            breathing(run_dir, sleep),
         )
         self._host = RoundHost(run_dir.path, clock, wall_clock)
         self._releases = ReleaseRounds(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from server.checkpoints.run_directory import RunDirectory
 from server.checkpoints.state import RunState
 from shared_model.errors import SmrfedError
 
@@ -15,6 +16,23 @@ _BESIDE = 32 << 20
 
 # Clocks that are kept in step move by far less between two rounds; sites refuse beyond 300 s.
 _JUMP_S = 30.0
+
+# Between two signs of life while the driver only waits.
+_BREATH_S = 60.0
+
+
+def breathing(run_dir: RunDirectory, sleep: Callable[[float], None]) -> Callable[[float], None]:
+    """``sleep`` that tells the watchdog that the driver is alive (:meth:`RunDirectory.alive`)."""
+
+    def sleeps(seconds: float) -> None:
+        while seconds > _BREATH_S:
+            run_dir.alive()
+            sleep(_BREATH_S)
+            seconds -= _BREATH_S
+        run_dir.alive()
+        sleep(seconds)
+
+    return sleeps
 
 
 class RoundHost:

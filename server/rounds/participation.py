@@ -124,10 +124,12 @@ def _share(name: str, declared: int, total: int, rounds: Sequence[RoundRecord]) 
 def _warnings(sites: Sequence[SiteShare], rounds: Sequence[RoundRecord]) -> Iterator[str]:
     if not rounds:
         return
-    largest = max(one.declared_patients for one in sites)
+    sizes = [one.declared_patients for one in sites]
+    largest = max(sizes)
     for one in sorted(sites, key=lambda site: -site.declared_patients):
         who = f"{one.site} ({percent(one.share)} of the declared patients"
-        who += ", the largest hospital)" if one.declared_patients == largest else ")"
+        alone = one.declared_patients == largest and sizes.count(largest) == 1
+        who += ", the largest hospital)" if alone else ")"
         why = f": {one.reason}" if one.reason else ""
         if not one.rounds:
             yield f"{who} counted in none of {one.asked} rounds{why}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
 from typing import Annotated
 
 import click
@@ -11,13 +10,11 @@ import typer
 from rich.console import Console
 
 from server.config import CoordinatorFolder
+from server.run_path import HERE, Home
 from shared_model.supervision.process_spec import ProcessState
 
 _out = Console()
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-]
 Without = Annotated[
     list[str] | None,
     typer.Option(
@@ -28,18 +25,21 @@ Without = Annotated[
 ]
 
 
-def up(context: typer.Context, home: Home = Path(), without: Without = None) -> None:
+def up(context: typer.Context, home: Home = HERE, without: Without = None) -> None:
     """Run the coordinator's processes, start again what dies, end all with SIGTERM or Ctrl-C."""
     from server.supervisor.up import (
+        Looking,
         check_coordinator,
         coordinator_specs,
         gave_up,
-        only_loopback,
+        renew_certificate,
         state_file,
     )
+    from shared_model.supervision.only_one import only_one, require_free_port
     from shared_model.supervision.supervisor import Supervisor
 
     folder = CoordinatorFolder(home)
+    renew_certificate(folder)
     check_coordinator(folder, datetime.datetime.now(datetime.UTC))
     group = context.find_root().command
     existing = group.commands if isinstance(group, click.Group) else {}
@@ -48,10 +48,12 @@ def up(context: typer.Context, home: Home = Path(), without: Without = None) -> 
         state_file(folder),
         gave_up,
         tell=_tell,
-        look=only_loopback,
+        look=Looking(folder),
     )
-    supervisor.stop_on_signals()
-    supervisor.run()
+    with only_one((folder.logs,), "SMR-E552", "smrfed-coordinator up"):
+        require_free_port(folder.config.superlink_port, "SMR-E552", "superlink_port")
+        supervisor.stop_on_signals()
+        supervisor.run()
 
 
 def _tell(state: ProcessState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ssl
 import urllib.error
@@ -10,6 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from server.config import CoordinatorFolder
+from server.enrolment.authority import renew_if_due
 from server.supervisor.commands import SuperLinkFiles, superexec_command, superlink_command
 from shared_model.errors import SmrfedError
 from shared_model.supervision import safety
@@ -20,9 +22,11 @@ from shared_model.supervision.process_spec import ProcessSpec, ProcessState, end
 from shared_model.supervision.restart import RestartPolicy
 from shared_model.supervision.secret_file import ensure_secret
 
+SUPERLINK = "superlink"
 #: Commands of other parts of the coordinator, started where they exist; the run needs none of them.
 OPTIONAL = ("enrolment-service", "watch", "dashboard", "metrics")
-_LATER = RestartPolicy(first_s=5.0, cap_s=300.0, give_up_after=20)
+# Never for good: a full disk may last for days, and then a run needs its watchdog.
+_LATER = RestartPolicy(first_s=5.0, cap_s=300.0, give_up_after=None)
 
 
 def superlink_files(home: CoordinatorFolder) -> SuperLinkFiles:
@@ -49,11 +53,12 @@ def coordinator_specs(
     own = {**flower_environment(home.flower_home), "SMRFED_HOME": str(home.path)}
     specs = [
         ProcessSpec(
-            "superlink",
+            SUPERLINK,
             superlink_command(files, port),
             home.logs / "superlink.log",
             flower,
             ready=lambda: _answers(f"https://127.0.0.1:{port}/health", files.authority),
+            answers=lambda: _answers(f"https://127.0.0.1:{port}/health", files.authority),
         ),
         ProcessSpec(
             "superexec", superexec_command(files, port), home.logs / "superexec.log", flower
@@ -86,6 +91,16 @@ def check_coordinator(home: CoordinatorFolder, now: datetime.datetime) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+def renew_certificate(home: CoordinatorFolder) -> None:
+    """Reissue a server certificate that is over or nearly so, where the authority's key is here.
+
+    A coordinator that was switched off for months would otherwise refuse to start.
+    """
+    if home.authority_key.exists() and home.certificate.exists():
+        with contextlib.suppress(SmrfedError):  # the checks that follow say what is wrong
+            renew_if_due(home)
+
+
 def private_files(home: CoordinatorFolder) -> tuple[Path, ...]:
     """Keys and secrets of the coordinator that are there; the first three always must be."""
     needed = (home.certificate_key, home.signing_key, home.superexec_secret)
@@ -105,6 +120,36 @@ def only_loopback(children: Sequence[Child]) -> None:
             remedy="everything was stopped; let only the reverse proxy of deploy/nginx listen "
             "outside",
         )
+
+
+class Looking:
+    """What ``up`` looks at beside its processes' lives: where they listen, and their certificate.
+
+    Called with the running children, as a :class:`Supervisor` does.
+    """
+
+    def __init__(self, home: CoordinatorFolder) -> None:
+        self._home = home
+        self._read: tuple[int, bytes] | None = None
+
+    def __call__(self, children: Sequence[Child]) -> None:
+        """Raises SMR-E542; ends a SuperLink that still has a certificate that was reissued.
+
+        It reads its certificate at its start only, and is started again by the supervisor; a run
+        survives that.
+        """
+        only_loopback(children)
+        superlink = next((child for child in children if child.name == SUPERLINK), None)
+        if superlink is None:
+            return
+        try:
+            content = self._home.certificate.read_bytes()
+        except OSError:
+            return
+        if self._read is None or self._read[0] != superlink.pid:
+            self._read = superlink.pid, content
+        elif self._read[1] != content:
+            superlink.terminate()
 
 
 def gave_up(spec: ProcessSpec, state: ProcessState, tail: str) -> SmrfedError:

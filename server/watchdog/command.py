@@ -19,7 +19,7 @@ from server.config import CoordinatorFolder
 from server.flower.event_log import EventFollower
 from server.rounds.participation import participation
 from server.rounds.progress import progress_bar
-from server.run_path import RunPath, in_home
+from server.run_path import HERE, Home, RunPath, in_home
 from server.watchdog.progress import untold
 from server.watchdog.settings import WatchdogSettings
 from server.watchdog.starting import connect_to, prepare
@@ -27,11 +27,6 @@ from server.watchdog.wanted import Wanted, held, read_wanted
 from server.watchdog.watchdog import Watchdog
 from shared_model.errors import SmrfedError
 from shared_model.supervision.end_signals import EndSignals
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SMRFED_HOME", help="the coordinator's folder")
-]
-HERE = Path()
 
 _LOOK_S = 1.0
 _out = Console()

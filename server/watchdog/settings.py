@@ -25,6 +25,16 @@ class WatchdogSettings(BaseModel):
         default=7 * 86400.0, ge=0, description="for how long such a run is started again"
     )
 
+    pending_s: float = Field(
+        default=120.0, ge=0, description="before it is told that nobody takes a started run"
+    )
+    silent_s: float = Field(
+        default=3600.0, gt=0, description="without a sign of life before a driver is ended"
+    )
+    leaving_s: float = Field(
+        default=600.0, gt=0, description="the same for one whose Flower run is over"
+    )
+
     def pause(self, failures: int) -> float:
         """Seconds before the next start, after so many failures in a row."""
         return float(min(self.backoff_s * 2 ** min(failures - 1, 20), self.longest_backoff_s))

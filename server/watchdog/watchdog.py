@@ -19,6 +19,7 @@ from server.config import CoordinatorFolder
 from server.flower.event_log import EventLog
 from server.rounds.events import Event, EventKind
 from server.watchdog.failures import in_a_line, verdict
+from server.watchdog.hung import SignsOfLife, end_driver
 from server.watchdog.progress import driven_by, progress_of, untold
 from server.watchdog.settings import WatchdogSettings
 from server.watchdog.starting import Connect, SuperLink
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("smrfed.watchdog")
 
+_HUNG = "SMR-E537"
+_NOT_TAKEN = "SMR-E538"
+
 
 class Watchdog:
     """Drives the runs of one home folder to their end.
@@ -38,6 +42,7 @@ class Watchdog:
         home: whose ``runs`` are looked after.
         connect: opens a connection to the SuperLink.
         now: seconds since 1970.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -46,11 +51,13 @@ class Watchdog:
         connect: Connect,
         settings: WatchdogSettings | None = None,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._home = home
         self._connect = connect
         self._settings = settings or WatchdogSettings()
         self._now = now
+        self._signs = SignsOfLife(clock)
         self._said: dict[Path, str] = {}
 
     def look(self) -> None:
@@ -89,7 +96,7 @@ class Watchdog:
     ) -> Wanted:
         newest = superlink.newest_run(run.path)
         if newest is not None and not newest[1].finished:
-            return wanted.model_copy(update={"state": "running", "flower_run_id": newest[0]})
+            return self._going(run, wanted, *newest)
         if newest is not None and newest[0] != wanted.judged:
             wanted = self._judge(run, wanted, *newest)
             if not wanted.open:
@@ -101,6 +108,7 @@ class Watchdog:
         if holder is not None:
             # Its Flower run is over; it will notice, and leave.
             self._say(run.path, f"process {holder} still drives the run; waiting for its end")
+            self._end_if_hung(run, self._settings.leaving_s)
             return wanted
         number = superlink.start(run.path)
         self._tell(run, "run_started", f"Flower run {number}")
@@ -111,6 +119,35 @@ class Watchdog:
                 "progress": progress_of(run.path),
             }
         )
+
+    def _going(self, run: RunDirectory, wanted: Wanted, number: int, status: RunStatus) -> Wanted:
+        """A Flower run that has not ended: nobody may have taken it, or its driver may hang."""
+        waiting = status.status == "pending"
+        problem = wanted.problem
+        if self._signs.unchanged_s(run.path, (number, status.status)) < self._settings.pending_s:
+            waiting = False
+        if waiting:
+            problem = f"{_NOT_TAKEN} Flower run {number} is taken by no SuperExec"
+            self._say(run.path, f"{problem}; see that smrfed-coordinator up runs one")
+        elif str(problem).startswith(_NOT_TAKEN):
+            problem = None
+        if status.status == "running":
+            self._end_if_hung(run, self._settings.silent_s)
+        return wanted.model_copy(
+            update={"state": "running", "flower_run_id": number, "problem": problem}
+        )
+
+    def _end_if_hung(self, run: RunDirectory, limit_s: float) -> None:
+        silent_s = self._signs.silent_s(run.path)
+        if silent_s < limit_s:
+            return
+        ended = end_driver(run.path)
+        if ended is None:
+            what = "the driver gives no sign of life and cannot be ended from here"
+            self._say(run.path, f"{_HUNG} {what}")
+            return
+        what = f"{_HUNG} process {ended} gave no sign of life for {silent_s:.0f} s and was ended"
+        self._tell(run, "run_failed", what)
 
     def _judge(self, run: RunDirectory, wanted: Wanted, number: int, end: RunStatus) -> Wanted:
         """What the end of a Flower run makes of a wanted one."""

@@ -73,7 +73,7 @@ class _Signed(_Message):
 
     site: SiteName
     protocol_versions: _Versions = SPOKEN
-    asked_at: int = Field(default_factory=lambda: int(time.time()))
+    asked_at: int = Field(default_factory=lambda: int(time.time()), ge=0, lt=2**40)
     nonce: _Nonce = Field(default_factory=lambda: secrets.token_hex(16))
     signature: _Ed25519 = Field(default="", description="by the site's (old) signing key")
     node_proof: _Ecdsa = Field(default="", description="by the (new) node key")

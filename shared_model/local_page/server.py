@@ -3,45 +3,15 @@
 from __future__ import annotations
 
 import threading
-from http.server import ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
 
+from shared_model.bounded_server import BoundedServer
 from shared_model.errors import SmrfedError
 from shared_model.local_page.access import Access
 from shared_model.local_page.answers import Answers
 from shared_model.local_page.handler import handler_of
 
-_CONNECTIONS = 32
 _HOST = "127.0.0.1"
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, *arguments: Any) -> None:
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
-        super().__init__(*arguments)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no error of ours."""
 
 
 class PageServer:
@@ -59,7 +29,9 @@ class PageServer:
         access = Access(token)
         try:
             # Cookies do not know ports: two pages of one machine must not overwrite each other's.
-            self._server = _Server((_HOST, port), handler_of(access, answers, title, "smrfed"))
+            self._server = BoundedServer(
+                (_HOST, port), handler_of(access, answers, title, "smrfed")
+            )
         except (OSError, OverflowError) as error:
             raise SmrfedError(
                 "SMR-E575",

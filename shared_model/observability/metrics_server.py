@@ -6,9 +6,10 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from shared_model.bounded_server import BoundedServer
 from shared_model.errors import SmrfedError
 from shared_model.observability.prometheus import CONTENT_TYPE
 
@@ -17,14 +18,12 @@ _HOSTS = ("127.0.0.1", "localhost")
 _READ_S = 10.0
 
 
-class MetricsServer(ThreadingHTTPServer):
+class MetricsServer(BoundedServer):
     """Answers ``GET /metrics`` on 127.0.0.1 and nothing else; ``port`` 0 takes a free one.
 
     A request that names another host is refused: a web page in a browser on this machine could
     otherwise read the figures under a name of its own. Raises SMR-E446 when the port is not free.
     """
-
-    daemon_threads = True
 
     def __init__(self, port: int, collect: Callable[[], str]) -> None:
         self.collect = collect

@@ -32,6 +32,8 @@ class ProcessSpec:
         environment: all of its environment.
         restart: when it is started again.
         ready: whether it does its work; processes behind it in the list start after that.
+        answers: whether it still does its work; asked beside it, may take long or hang itself.
+        silent_s: seconds without such an answer after which it has hung, and is killed.
         essential: without it the others are of no use: when it ends for good, all are ended.
         stop_grace_s: seconds between SIGTERM and SIGKILL.
         explain: a sentence about the end of its log, where it is a known condition.
@@ -43,6 +45,8 @@ class ProcessSpec:
     environment: Mapping[str, str]
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     ready: Callable[[], bool] | None = None
+    answers: Callable[[], bool] | None = None
+    silent_s: float = 600.0
     essential: bool = True
     stop_grace_s: float = 10.0
     explain: Callable[[str], str | None] = numbered_reason

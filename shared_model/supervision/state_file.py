@@ -31,14 +31,20 @@ def write_states(path: Path, states: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_states(path: Path) -> tuple[dict[str, Any], ...]:
-    """The states that a running supervisor wrote; empty when none runs."""
+    """The states that a running supervisor wrote; empty when none runs, or they are closed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        supervisor = int(content["supervisor"])
-        os.kill(supervisor, 0)
-        return tuple(content["processes"])
-    except PermissionError:
-        # It runs in another account.
-        return tuple(content["processes"])
+        supervisor, states = int(content["supervisor"]), tuple(content["processes"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+    return states if _lives(supervisor) else ()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True  # in another account
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shared_model.errors import SmrfedError
+from shared_model.supervision.answering import Answering
 from shared_model.supervision.child import Child, tail
 from shared_model.supervision.guarded import Guardian
 from shared_model.supervision.log_file import LogFile
@@ -23,6 +24,7 @@ from shared_model.supervision.state_file import write_states
 _POLL_S = 0.2
 _READY_S = 60.0
 _LINES_OF_REASON = 8
+_BEGIN = "==== started"
 
 
 @dataclass
@@ -31,6 +33,7 @@ class _Kept:
     state: ProcessState
     child: Child | None = None
     copying: threading.Thread | None = None
+    answering: Answering | None = None
     started: float = 0.0
     next_start: float = 0.0
 
@@ -114,6 +117,8 @@ class Supervisor:
     def _start(self, kept: _Kept) -> None:
         spec = kept.spec
         spec.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = LogFile(spec.log)
+        log.write(f"{_BEGIN} {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
         read_end, write_end = os.pipe()
         try:
             process = subprocess.Popen(
@@ -134,8 +139,10 @@ class Supervisor:
         os.close(write_end)
         self._guardian.add(process.pid)
         kept.child = Child(spec.name, process, spec.log)
-        kept.copying = LogFile(spec.log).copy_from(read_end)
+        kept.copying = log.copy_from(read_end)
         kept.started = self._clock()
+        if spec.answers is not None:
+            kept.answering = Answering(spec.answers, self._clock)
         starts = kept.state.starts + 1
         self._set(kept, state="running", pid=process.pid, starts=starts, detail="")
 
@@ -146,6 +153,10 @@ class Supervisor:
         if child.running:
             if kept.state.failures and self._clock() - kept.started > kept.spec.restart.steady_s:
                 self._set(kept, failures=0)
+            silent_s = 0.0 if kept.answering is None else kept.answering.silent_s()
+            if silent_s > kept.spec.silent_s:
+                self._end(kept, self._clock())
+                self._failed(kept, None, f"gave no answer for {silent_s:.0f} s and was killed")
             return
         status = child.exit_status
         self._end(kept, self._clock())
@@ -154,7 +165,8 @@ class Supervisor:
     def _failed(self, kept: _Kept, status: int | None, how: str) -> None:
         policy = kept.spec.restart
         failures = kept.state.failures + 1
-        text = tail(kept.spec.log, _LINES_OF_REASON)
+        # What an earlier start wrote explains nothing now.
+        text = tail(kept.spec.log, _LINES_OF_REASON).rpartition(f"{_BEGIN} ")[2]
         known = kept.spec.explain(text)
         how = how if known is None else f"{how}: {known}"
         if policy.hopeless(failures):

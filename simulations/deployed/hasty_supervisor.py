@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from shared_model.supervision.process_spec import ProcessSpec
 
@@ -35,15 +37,25 @@ def main() -> None:
 
 
 def _hasty(spec: ProcessSpec) -> ProcessSpec:
-    return replace(spec, restart=replace(spec.restart, steady_s=STEADY_S))
+    restart = replace(spec.restart, steady_s=STEADY_S)
+    # A SuperNode's least pause is one that Flower demands; a renewal has nobody to ask here.
+    if spec.name not in ("node", "renewal"):
+        restart = replace(restart, first_s=min(restart.first_s, 2.0), factor=1.3)
+    return replace(spec, restart=restart)
 
 
 def _site(agent: str) -> None:
     import client.supervisor.up as up
 
     real = up.site_specs
-    up.agent_command = lambda config: (sys.executable, "-P", agent, str(config.absolute()))
-    up.site_specs = lambda *given: tuple(_hasty(spec) for spec in real(*given))
+
+    def command(config: Path) -> tuple[str, ...]:
+        return (sys.executable, "-P", agent, str(config.absolute()))
+
+    def specs(*given: Any) -> tuple[ProcessSpec, ...]:
+        return tuple(_hasty(spec) for spec in real(*given))
+
+    _replace(up, agent_command=command, site_specs=specs)
 
 
 def _coordinator(agent: str) -> None:
@@ -53,9 +65,9 @@ def _coordinator(agent: str) -> None:
 
     real = up.coordinator_specs
 
-    def specs(*given: object) -> tuple[ProcessSpec, ...]:
+    def specs(*given: Any) -> tuple[ProcessSpec, ...]:
         made = []
-        for spec in real(*given):  # type: ignore[arg-type]
+        for spec in real(*given):
             if spec.name == "watch":
                 here = str(Path(__file__).resolve())
                 line = (sys.executable, "-P", here, "coordinator", agent, *spec.command[1:])
@@ -63,8 +75,16 @@ def _coordinator(agent: str) -> None:
             made.append(_hasty(spec))
         return tuple(made)
 
-    up.coordinator_specs = specs
-    watchdog.WatchdogSettings = lambda: WatchdogSettings(**WATCH)
+    _replace(up, coordinator_specs=specs)
+    _replace(watchdog, WatchdogSettings=lambda: WatchdogSettings.model_validate(WATCH))
+
+
+def _replace(module: ModuleType, **names: object) -> None:
+    for name, value in names.items():
+        # A name that is gone would leave everything as patient, or as heavy, as in a hospital.
+        if not hasattr(module, name):
+            raise AttributeError(f"{module.__name__} has no {name}")
+        setattr(module, name, value)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from client.agent.replies import Question, ReplyStore
+from client.agent.room import require_room
 from client.agent.sent_archive import SentArchive
 from client.agent.service import serve
 from client.agent.state import StateFolder
@@ -42,6 +43,13 @@ from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_
 from shared_model.protocol.sealed import Sealed, seal
 
 _PATIENTS = tuple(f"patient-{number}" for number in range(10))
+
+
+def toy_update(site: str, body: bytes) -> Arrays:
+    """Move every parameter a little towards a target that only this site knows."""
+    target, pace = np.float32(0.5 + site.encode()[-1] / 500), np.float32(0.02)
+    arrays = decode_arrays(body)
+    return {name: ((target - v) * pace).astype(np.float32) for name, v in arrays.items()}
 
 
 class StandIn:
@@ -76,10 +84,7 @@ class StandIn:
         header = decode_header(RoundInstruction, instruction)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
         with self._working:
-            if header.acknowledged is not None:
-                self._acknowledgements.record(
-                    header.acknowledged, self.site.name, self._coordinator
-                )
+            self.acknowledge(header)
             reply = self._replies.find(question)
             if reply is None:
                 reply = self._compute(question, header, instruction)
@@ -89,16 +94,18 @@ class StandIn:
             self.note("answered", header)
         return self.sent(header, reply)
 
+    def acknowledge(self, header: RoundInstruction) -> None:
+        """Note what the coordinator signed for; SMR-E366 for what never left."""
+        if header.acknowledged is not None:
+            self._acknowledgements.record(header.acknowledged, self.site.name, self._coordinator)
+
     def sent(self, header: RoundInstruction, reply: Sealed) -> Sealed:
         """What leaves instead of the honest reply; an honest agent sends that."""
         return reply
 
     def trained(self, header: RoundInstruction, instruction: Sealed) -> Arrays:
-        """Move every parameter towards a target that only this site knows."""
-        target = np.float32(0.5 + self.site.name.encode()[-1] / 500)
-        pace = np.float32(0.02)
-        arrays = decode_arrays(instruction.body)
-        return {k: ((target - v) * pace).astype(np.float32) for k, v in arrays.items()}
+        """The update that this site trains."""
+        return toy_update(self.site.name, instruction.body)
 
     def switch(self, name: str, default: Any = None) -> Any:
         """How to behave, as ``switches.json`` says at this moment."""
@@ -121,9 +128,10 @@ class StandIn:
         """For ``smrfed-site status``."""
         return AgentStatus(self.site.name, self.plan.name, "", "", "idle", "", 0, "", 0.0)
 
-    def _compute(
-        self, question: Question, header: RoundInstruction, instruction: Sealed
-    ) -> Sealed:
+    def _compute(self, question: Question, header: RoundInstruction, instruction: Sealed) -> Sealed:
+        if header.kind == "train":
+            shapes = {name: v.shape for name, v in decode_arrays(instruction.body).items()}
+            require_room(self.site.state_dir, shapes)
         self._replies.claim(question)
         reservation = None
         if header.kind == "train":

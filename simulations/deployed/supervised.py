@@ -1,4 +1,4 @@
-"""A federation under the supervisors that hospitals use: two commands per side, agents without torch.
+"""A federation under the supervisors that hospitals use, with agents without torch.
 
 ::
 
@@ -136,8 +136,8 @@ class SupervisedFederation:
         agent: the script that a site runs instead of the agent with torch.
         without: optional processes of the coordinator that are not started.
         wrap: site -> words before its command, such as ``ip netns exec NAME``.
-        superlink: what sites connect to; default: loopback.
-        host: also in the server's certificate.
+        host: what sites connect to, and the server's certificate is for.
+        before_start: called when all folders are made and nothing runs yet.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class SupervisedFederation:
         without: Sequence[str] = ("enrolment-service", "dashboard", "metrics"),
         wrap: Mapping[str, Sequence[str]] | None = None,
         host: str = "127.0.0.1",
+        before_start: Callable[[SupervisedFederation], object] = lambda _: None,
     ) -> None:
         self.folder = folder.resolve()
         self.plan = plan
@@ -157,6 +158,7 @@ class SupervisedFederation:
         self._without = tuple(without)
         self._wrap = dict(wrap or {})
         self._host = host
+        self._before_start = before_start
         names = [site.name for site in plan.federation.sites]
         self.sites = {name: SupervisedSite(name, self.folder / name) for name in names}
         self._environment = offline_environment(self.folder / "cli")
@@ -171,6 +173,7 @@ class SupervisedFederation:
             self._make_home()
             for number, site in enumerate(self.sites.values()):
                 self._make_site(site, self._ports[number])
+            self._before_start(self)
             self.start("coordinator")
             self._wait(lambda: bool(self._registered()), "the SuperLink")
             for name in self.sites:
@@ -218,14 +221,10 @@ class SupervisedFederation:
         """Start it again, now and whenever it ends."""
         self._paused.discard(name)
 
-    def new_run(
-        self, name: str, driver: DriverSettings = LOOPBACK_DRIVER, folder: Path | None = None
-    ) -> RunDirectory:
+    def new_run(self, name: str, driver: DriverSettings = LOOPBACK_DRIVER) -> RunDirectory:
         """A run of the federation's plan that nobody wants yet."""
-        path = (folder or self.home.runs) / name
+        path = self.home.runs / name
         run = RunDirectory.create(path, self.plan, INITIAL, name)
-        if folder is not None:
-            (self.home.runs / name).symlink_to(path)
         Deployment(
             coordinator_key=self.home.signing_key, site_keys=self.home.site_keys, driver=driver
         ).save(path)

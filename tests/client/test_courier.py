@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket as unix
 import subprocess
 import sys
 import tempfile
@@ -49,13 +51,21 @@ class Mirror:
         return AgentStatus("north", "", "", "", "idle", "", 0, "", 0.0)
 
 
-def send(content: RecordDict, socket: object) -> RecordDict:
+def send(content: RecordDict, socket: object, ttl: float | None = None) -> RecordDict:
     """What the coordinator receives for ``content`` from a node with this configuration."""
-    message = Message(content, 5, "query")
+    message = Message(content, 5, "query", ttl=ttl)
     message.metadata.__dict__["_message_id"] = "1"
     config = {} if socket is None else {"socket": socket}
     context = Context(run_id=1, node_id=5, node_config=config, state=RecordDict(), run_config={})
     return carry(message, context).content
+
+
+def listener(path: Path) -> unix.socket:
+    """A process that was stopped: its socket is there."""
+    made = unix.socket(unix.AF_UNIX)
+    made.bind(str(path))
+    made.listen(8)
+    return made
 
 
 def error_of(content: RecordDict) -> tuple[str, str]:
@@ -103,6 +113,15 @@ def test_a_crash_of_the_agent_leaves_as_a_number(socket: Path) -> None:
         service.stop(0)
     assert code == "SMR-E410"
     assert "SECRET" not in title
+
+
+@pytest.mark.parametrize("ttl", [1.5, 0.0, -5.0])
+def test_an_agent_that_hangs_is_waited_for_as_long_as_the_message_lives(
+    socket: Path, ttl: float
+) -> None:
+    with contextlib.closing(listener(socket)):  # the kernel takes the call; nobody reads it
+        code, _ = error_of(send(pack(INSTRUCTION), str(socket), ttl))
+    assert code in ("SMR-E412", "SMR-E414")
 
 
 @pytest.mark.parametrize("configured", [None, 7, "", "no-such-socket"])

@@ -53,7 +53,9 @@ def config(tmp_path: Path) -> Path:
 
 def test_the_agent_starts_first_and_ends_last(config: Path) -> None:
     site = SiteConfig.load(config)
-    assert [s.name for s in site_specs(config, site, "all")] == ["agent", "node", "courier"]
+    assert [s.name for s in site_specs(config, site, "all")] == [
+        "agent", "node", "courier", "renewal",
+    ]  # fmt: skip
     assert [s.name for s in site_specs(config, site, "agent")] == ["agent"]
     assert [s.name for s in site_specs(config, site, "network")] == ["node", "courier"]
 

@@ -32,8 +32,9 @@ class NginxFront:
         enrolment_port: int,
         extra: str = "",
         upstream_authority: Path | None = None,
+        port: int | None = None,
     ) -> None:
-        (self.port,) = free_ports(1)
+        self.port = free_ports(1)[0] if port is None else port
         self._folder = folder
         self.log = folder / "access.log"
         for name in ("conf.d", "smrfed.d"):

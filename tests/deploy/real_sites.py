@@ -61,7 +61,7 @@ class SmallHospitals:
         (folder / "site-keys").mkdir()
         hospitals = cls(folder, plan)
         for number, name in enumerate(SITES):
-            _write_archive(folder / "archives" / name, np.random.default_rng(number))
+            write_archive(folder / "archives" / name, np.random.default_rng(number))
             config = hospitals.config(name)
             config.parent.mkdir()
             config.write_text(_site_toml(name, folder))
@@ -116,7 +116,7 @@ AD = ["AD"]
 """
 
 
-def _write_archive(root: Path, rng: np.random.Generator) -> None:
+def write_archive(root: Path, rng: np.random.Generator) -> None:
     """Nine patients: ellipsoids of noise as large as a head, and participants.tsv."""
     axes = np.meshgrid(*(np.linspace(-1.1, 1.1, n) for n in _SHAPE), indexing="ij")
     inside = sum(axis**2 for axis in axes) < 1

@@ -70,8 +70,8 @@ class Federation:
 
     def join(self, config: SiteConfig, token: JoinToken) -> Connection:
         joining = Joining.begin(config, token)
-        plan = joining.plan(joining.look())
-        return joining.join(joining.node_key(), plan)
+        offer = joining.look()
+        return joining.join(joining.node_key(), joining.plan(offer), offer)
 
 
 @contextmanager

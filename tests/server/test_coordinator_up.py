@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import importlib
 import os
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import flwr.supercore.superexec.run_superexec
 import pytest
 
 from server.config import CoordinatorConfig, CoordinatorFolder
+from server.enrolment import authority as authority_module
+from server.enrolment.authority import create_authority, issue_server_certificate
 from server.flower.fab import write_app_bundle
 from server.supervisor.flower_names import EXECUTOR, REPLACED, require_names
 from server.supervisor.pinned import guarded, own_bundle_sha256
-from server.supervisor.up import coordinator_specs, gave_up, only_loopback, private_files
+from server.supervisor.up import (
+    Looking,
+    check_coordinator,
+    coordinator_specs,
+    gave_up,
+    only_loopback,
+    private_files,
+    renew_certificate,
+)
 from shared_model.errors import SmrfedError
 from shared_model.supervision.process_spec import ProcessSpec
+from shared_model.supervision.secret_file import ensure_secret
 from shared_model.supervision.supervisor import Supervisor
 
 
@@ -69,6 +82,58 @@ def test_flower_at_the_pinned_version_has_the_names_of_the_coordinator() -> None
     require_names(flwr.supercore.superexec.run_superexec, "run_superexec", EXECUTOR)
     with pytest.raises(SmrfedError, match="SMR-E548"):
         require_names(module, "run_serverapp", {"install_from_hub": ()})
+
+
+@dataclass
+class Lives:
+    """Stands for a running process of the supervisor."""
+
+    name: str
+    pid: int
+    terminated: int = 0
+
+    def terminate(self) -> None:
+        self.terminated += 1
+
+
+def test_a_reissued_certificate_starts_the_superlink_again_once_and_nothing_else(
+    home: CoordinatorFolder,
+) -> None:
+    create_authority(home)
+    # No such process: nobody listens anywhere.
+    link, other = Lives("superlink", 2**22 + 1), Lives("superexec", 2**22 + 2)
+    look = Looking(home)
+    for _ in range(3):
+        look([link, other])  # type: ignore[list-item]
+    assert link.terminated == 0
+    issue_server_certificate(home)
+    look([link, other])  # type: ignore[list-item]
+    assert (link.terminated, other.terminated) == (1, 0)
+    look([other])  # type: ignore[list-item]
+    again = Lives("superlink", 2**22 + 3)
+    for _ in range(3):
+        look([again, other])  # type: ignore[list-item]
+    assert again.terminated == 0
+
+
+def test_a_coordinator_that_was_off_for_two_years_starts_with_a_new_certificate(
+    home: CoordinatorFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority_module, "SERVER_DAYS", 0)
+    create_authority(home)
+    for needed in (home.signing_key, home.superexec_secret):
+        ensure_secret(needed)
+    now = datetime.datetime.now(datetime.UTC)
+    with pytest.raises(SmrfedError, match="SMR-E545"):
+        check_coordinator(home, now)
+    monkeypatch.setattr(authority_module, "SERVER_DAYS", 396)
+    renew_certificate(home)
+    check_coordinator(home, now)
+    # With the authority's key kept elsewhere nothing is touched.
+    home.authority_key.unlink()
+    before = home.certificate.read_bytes()
+    renew_certificate(home)
+    assert home.certificate.read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")

@@ -297,7 +297,7 @@ def test_two_commands_add_a_hospital_to_a_run(tmp_path: Path) -> None:
         assert plan is not None
         assert plan.digest == made.plan_digest != run.plan.digest
         assert FederationPlan.load(joining.write_plan(plan)).digest == plan.digest
-        joining.join(joining.node_key(), plan)
+        joining.join(joining.node_key(), plan, offer)
         (added,) = additions(run)
         assert added.site == SiteEntry(name="north", declared_patients=12)
         assert current_plan(run).digest == plan.digest
@@ -308,9 +308,9 @@ def test_a_hospital_that_accepted_another_plan_is_not_added(tmp_path: Path) -> N
         run = make_run_of(running, make_plan("a", "b"))
         token = running.token("north", run="study", patients=12)
         joining = Joining.begin(running.hospital(), token)
-        joining.look()
+        offer = joining.look()
         with pytest.raises(SmrfedError, match="another plan"):
-            joining.join(joining.node_key(), run.plan)
+            joining.join(joining.node_key(), run.plan, offer)
         assert additions(run) == ()
         assert running.nodes.known == {}
 

@@ -252,8 +252,8 @@ for module in (joining_module, client.enrolment.keys, client.enrolment.connectio
     module.write_durably = dying(module.write_durably)
 joining_module.PinnedCoordinator.ask = dying(joining_module.PinnedCoordinator.ask)
 joining = Joining.begin(SiteConfig.load(Path(sys.argv[1])), JoinToken.decode(sys.argv[2]))
-plan = joining.plan(joining.look())
-joining.join(joining.node_key(), plan)
+offer = joining.look()
+joining.join(joining.node_key(), joining.plan(offer), offer)
 """
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from client.enrolment.pinned import PinnedCoordinator, _shown_chain
 from client.proxy import NetworkOptions
 from server.enrolment import service as service_module
 from server.enrolment.authority import authority_sha256
+from server.enrolment.commands import enrolment_service
 from shared_model.enrolment.messages import ENROLMENT_PATH, LookRequest, Offer
 from shared_model.errors import SmrfedError
 from simulations.deployed.processes import free_ports
@@ -106,6 +109,37 @@ def test_who_says_nothing_holds_no_one_up(
     for one in silent:
         assert one.recv(1) == b""  # hung up on
         one.close()
+
+
+def test_who_sends_a_byte_now_and_then_holds_no_one_up_either(
+    running: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_LONGEST_S", 2.0)
+    host, _, port = running.folder.config.public_address.rpartition(":")
+    context = ssl.create_default_context(cafile=str(running.folder.authority))
+    with (
+        socket.create_connection((host, int(port)), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=host) as slow,
+    ):
+        slow.sendall(f"POST {ENROLMENT_PATH}look HTTP/1.1\r\n".encode())
+        deadline = time.monotonic() + 60
+        with contextlib.suppress(OSError):  # hung up on
+            while time.monotonic() < deadline:
+                slow.sendall(b"X-Slow: 1\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("asked_at", [2**70, -5, 2**40])
+def test_a_time_that_is_none_is_forbidden(running: Federation, asked_at: int) -> None:
+    asked = json.dumps({"site": "north", "asked_at": asked_at, "signature": "00" * 64})
+    assert talk(running, "POST", ENROLMENT_PATH + "news", asked.encode()) == (403, b"{}")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_plain_http_is_not_served_to_other_machines(running: Federation, host: str) -> None:
+    with pytest.raises(SmrfedError, match="SMR-E592"):
+        enrolment_service(running.folder.path, tls=False, host=host, port=None)
 
 
 def test_more_connections_than_allowed_are_hung_up_on(

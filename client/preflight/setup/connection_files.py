@@ -13,9 +13,13 @@ from shared_model.errors import SmrfedError
 from shared_model.preflight.checks import Note, NotLookedAt
 from shared_model.protocol.messages import PROTOCOL_VERSION
 
+_CLOSED = "the connection belongs to the network part's account: run the check there too"
+
 
 def check_joined(site: CheckedSite) -> str:
     """The connection and its files; raises SMR-E460 (damaged) and SMR-E447 (a file is missing)."""
+    if site.connection_closed:
+        raise NotLookedAt(_CLOSED)
     connection = site.connection
     if connection is None:
         return Note("not yet: smrfed-site join TOKEN, with the coordinator's token")
@@ -48,6 +52,8 @@ def check_courier(site: CheckedSite) -> str:
     if installed is not None and pinned is not None and installed != pinned:
         raise _misfit(f"flwr {pinned}", f"flwr {installed}", "install the pinned version again")
     flower = f"flwr {installed}" if installed else "flwr is not installed in this environment"
+    if site.connection_closed:
+        raise NotLookedAt(f"{flower}; {_CLOSED}")
     connection = site.connection
     if connection is None:
         raise NotLookedAt(f"{flower}; bundles are pinned when the hospital joins")

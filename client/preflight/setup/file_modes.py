@@ -23,7 +23,7 @@ def check_modes(site: CheckedSite) -> str:
 
     Raises SMR-E443, naming all of them.
     """
-    files = [(path, bits) for path, bits in _watched(site) if path.exists()]
+    files = [(path, bits) for path, bits in _watched(site) if _in_sight(path)]
     wrong = [text for path, bits in files if (text := _wrong(path, bits))]
     if wrong:
         raise SmrfedError(
@@ -68,6 +68,14 @@ def _watched(site: CheckedSite) -> Iterator[tuple[Path, int]]:
     yield connection.superexec_secret, _NO_STRANGERS
     yield site.config.policy, _NOT_WRITTEN
     yield site.config.coordinator_key, _NOT_WRITTEN
+
+
+def _in_sight(path: Path) -> bool:
+    """Whether it is there, as far as this account may look: what is closed to it is no problem."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _wrong(path: Path, bits: int) -> str:
