@@ -230,7 +230,7 @@ def status(
     if shown:
         _out.print(table)
     if any(record.asked.kind == "evaluate" for record in releases):
-        _out.print(overview(releases, run.plan))
+        _out.print(overview(releases, current_plan(run)))
 
 
 @app.command()

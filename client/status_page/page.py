@@ -154,7 +154,11 @@ def _receipt(line: Receipt, said: bool | str | None) -> list[Field | str]:
 
 def _quality(found: QualityCounts | None) -> Iterator[str]:
     if found is None:
-        yield html.paragraph("No scan was prepared yet: smrfed-site prepare.", "note")
+        yield html.paragraph(
+            "No scan went through quality control yet: smrfed-site prepare does it for scans as "
+            "acquired.",
+            "note",
+        )
         return
     order = [name for name in ("pass", "review", "fail") if name in found.verdicts]
     told = ", ".join(f"{found.verdicts[name]} {name}" for name in order)

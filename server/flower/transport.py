@@ -23,6 +23,10 @@ _LOOK_AROUND_S = 2.0
 # this nobody waits: a site that dies while it sends would hold up all the others.
 _PULL_S = 20.0
 
+# Flower answers for a site whose message has expired; at the very deadline that answer would make a
+# silent site look like one that failed, and the next round would wait for it again.
+_SPARE_S = 5.0
+
 
 @dataclass(frozen=True)
 class ConnectedNode:
@@ -76,7 +80,9 @@ class FlowerTransport:
         node = self._connected().get(site) or self._connected(refresh=True).get(site)
         if node is None:
             raise _not_connected(site, f"online SuperNodes: {sorted(self._nodes) or 'none'}")
-        flower_message = Message(pack(message), node.id, MessageType.QUERY, ttl=time_to_live_s)
+        flower_message = Message(
+            pack(message), node.id, MessageType.QUERY, ttl=time_to_live_s + _SPARE_S
+        )
         with _while_the_run_lasts():
             (handle,) = self._grid.push_messages([flower_message])
         if not handle:

@@ -48,6 +48,7 @@ def coordinator_specs(
     ``existing``: the commands that ``smrfed-coordinator`` has; ``without``: those switched off.
     """
     port = home.config.superlink_port
+    health = f"https://127.0.0.1:{port}/health"
     files = superlink_files(home)
     flower = flower_environment(home.flower_home)
     own = {**flower_environment(home.flower_home), "SMRFED_HOME": str(home.path)}
@@ -57,8 +58,8 @@ def coordinator_specs(
             superlink_command(files, port),
             home.logs / "superlink.log",
             flower,
-            ready=lambda: _answers(f"https://127.0.0.1:{port}/health", files.authority),
-            answers=lambda: _answers(f"https://127.0.0.1:{port}/health", files.authority),
+            ready=lambda: _answers(health, files.authority, 2.0),
+            answers=lambda: _answers(health, files.authority, 10.0),
         ),
         ProcessSpec(
             "superexec", superexec_command(files, port), home.logs / "superexec.log", flower
@@ -180,13 +181,13 @@ def _newest(home: CoordinatorFolder) -> datetime.datetime | None:
     return datetime.datetime.fromtimestamp(max(times), datetime.UTC) if times else None
 
 
-def _answers(url: str, authority: Path) -> bool:
+def _answers(url: str, authority: Path, timeout_s: float) -> bool:
     try:
         trust = ssl.create_default_context(cafile=str(authority))
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
         )
-        with opener.open(url, timeout=2.0) as answer:
+        with opener.open(url, timeout=timeout_s) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

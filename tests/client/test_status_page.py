@@ -175,7 +175,7 @@ def test_a_new_hospital_has_a_page_too(tmp_path: Path) -> None:
     facts(page)
     shown = text(page)
     assert "No plan was accepted yet" in shown
-    assert "No scan was prepared yet" in shown
+    assert "No scan went through quality control yet" in shown
     assert not (tmp_path / "state").exists()
 
 

@@ -35,7 +35,7 @@ FAULTS = {
     "replayed": "SMR-E513",
     "late": "SMR-E503",
 }
-LATE_S = 60.0
+LATE_S = 150.0
 
 
 class FaultyAgent(StandIn):

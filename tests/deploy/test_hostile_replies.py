@@ -19,13 +19,18 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SITES = ("north", "south", "west")
 AGENT = Path(__file__).with_name("faulty_agent.py")
-DEADLINE_S = 45.0
+DEADLINE_S = 120.0
 
 
 def test_every_faulty_reply_is_set_aside_by_number_and_changes_no_bit() -> None:
     plan = toy_plan(SITES, len(FAULTS) + 2, min_sites=2, deadline_s=600.0)
     driver = LOOPBACK_DRIVER.model_copy(
-        update={"failures_per_round": 2, "site_deadline_s": {"west": DEADLINE_S}}
+        update={
+            "failures_per_round": 2,
+            "site_deadline_s": {"west": DEADLINE_S},
+            # On a slow machine the next fault must not be missed for lateness.
+            "returning_grace_s": DEADLINE_S,
+        }
     )
     when = dict(enumerate(FAULTS, start=2))
     with (
@@ -41,7 +46,10 @@ def test_every_faulty_reply_is_set_aside_by_number_and_changes_no_bit() -> None:
         left_out = [record.round for record in history if "west" not in record.accepted]
         for number, fault in when.items():
             found = history[number - 1].sites["west"]
-            assert (fault, found.accepted, found.code) == (fault, False, FAULTS[fault])
+            # At the deadline itself, Flower may say first that the message has expired.
+            codes = ("SMR-E503", "SMR-E504") if fault == "late" else (FAULTS[fault],)
+            assert not found.accepted, fault
+            assert found.code in codes, (fault, found)
             # Found out at once or by its own short deadline: nobody waited for the plan's.
             assert history[number - 1].seconds < plan.federation.round_deadline_s
         for name in ("north", "south"):

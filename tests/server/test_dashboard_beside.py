@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
 from pathlib import Path
 
 from test_dashboard import a_run, dashboard, facts, page
@@ -14,13 +13,6 @@ from test_dashboard import a_run, dashboard, facts, page
 from server.dashboard.connected import ConnectionWatch
 from server.dashboard.log_files import log_files, redacted
 from server.dashboard.registered import registered_sites
-
-LOCAL = {
-    "privacy": {"mode": "local", "noise_multiplier": 3.0},
-    # The toy sites' updates are not clipped: with weight decay nothing public bounds them.
-    "training": {"rounds": 4, "weight_decay": 0.01},
-}
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_sites_are_known_from_registry_connection_and_runs(tmp_path: Path) -> None:

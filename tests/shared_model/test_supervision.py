@@ -132,6 +132,15 @@ def test_the_number_of_an_error_is_in_the_state(tmp_path: Path) -> None:
     assert told[0] == "exit status 1: SMR-E408 another agent; again in 0 s"
 
 
+def test_what_an_earlier_start_wrote_explains_nothing(tmp_path: Path) -> None:
+    (tmp_path / "agent.log").write_text("[SMR-E409] this site has not accepted such a plan\n")
+    program = "raise SystemExit(3)"
+    with Running(tmp_path, spec(tmp_path, "agent", program)) as running:
+        until(lambda: running.state("agent").failures)
+        told = [s.detail for s in running.told if s.state == "restarting"]
+    assert told[0] == "exit status 3; again in 0 s"
+
+
 def test_an_extra_that_ends_for_good_ends_nothing(tmp_path: Path) -> None:
     hopeless = RestartPolicy(first_s=0.05, cap_s=0.1, give_up_after=2)
     extra = spec(tmp_path, "extra", "raise SystemExit(1)", hopeless, essential=False)

@@ -50,6 +50,6 @@ def test_a_port_that_is_taken_is_named() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(SmrfedError, match=f"{port}.*node_port"):
+        with pytest.raises(SmrfedError, match=f"(?s){port}.*node_port"):
             require_free_port(port, "SMR-E479", "node_port", patience_s=0.0)
     require_free_port(port, "SMR-E479", "node_port", patience_s=10.0)

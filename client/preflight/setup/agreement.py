@@ -40,7 +40,8 @@ def check_release_hours(site: CheckedSite, now: datetime | None = None) -> str:
 
 def check_coordinator(site: CheckedSite) -> str:
     """The coordinator's signing key; raises SMR-E118 and SMR-E363."""
-    if site.connection is None and not site.config.coordinator_key.exists():
+    missing = not site.config.coordinator_key.exists()
+    if missing and site.connection is None and site.plan is None:
         return Note("comes with smrfed-site join TOKEN")
     found = fingerprint(load_public_key(site.config.coordinator_key))
     SitePolicy.load(site.config.policy).admit_coordinator(found)
