@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, out, print_json
 from client.config import SiteConfig
 from client.courier.refused_bundles import FILE_NAME, refused_bundles
@@ -19,9 +17,9 @@ def bundles(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> Non
     if not lines:
         out.print("no app bundle was refused")
         return
-    table = Table("time (UTC)", "SHA-256", "bytes", "Flower run")
+    # Not in a table: a digest that is cut off cannot be compared.
     for line in lines:
         run = "".join(c for c in line.flower_run_id if c.isdigit())[:32]
-        table.add_row(line.time[:19], line.bundle_sha256, f"{line.bytes:,}", run)
-    out.print(table)
+        told = f"{line.time[:19]} UTC  {line.bundle_sha256}  {line.bytes:,} bytes  Flower run {run}"
+        out.print(told, soft_wrap=True, markup=False, highlight=False)
     out.print(f"{len(lines)} lines, chain verified; 50 a day at most")

@@ -19,9 +19,7 @@ from shared_model.plan import FederationPlan
 
 def overview(records: Sequence[ReleaseRecord], plan: FederationPlan) -> Table:
     """One line per evaluation: all sites together, and the worst site."""
-    table = Table(
-        "evaluated after", "sites", "balanced accuracy", "macro AUC", "worst site (b. a.)"
-    )
+    table = Table("evaluated", "sites", "balanced accuracy", "macro AUC", "worst site (b. a.)")
     for record in records:
         if record.asked.kind != "evaluate":
             continue

@@ -77,7 +77,7 @@ def test_evaluation_as_json_is_for_scripts(run: tuple[Path, RunResult]) -> None:
 def test_status_has_them_in_the_history(run: tuple[Path, RunResult]) -> None:
     path, _ = run
     text = command("status", path)
-    for shown in ("2, evaluate", "calibrate", "finalise", "evaluated after", "2 of 3"):
+    for shown in ("2, evaluate", "calibrate", "finalise", "evaluated", "2 of 3"):
         assert shown in text, shown
     facts = json.loads(command("status", path, "--json"))
     assert [r["kind"] for r in facts["releases"]] == [
