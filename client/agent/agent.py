@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +31,7 @@ from client.config import SiteConfig
 from client.egress.acknowledgements import Acknowledgements
 from client.egress.door import CLOSED
 from client.egress.gate import OF_THE_CONTENT, EgressGate
+from client.egress.metrics import leaving_metrics
 from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Receipts
 from client.egress.refusals import Refusals
@@ -349,7 +349,7 @@ class SiteAgent:
             **asked,
             body_sha256=body_digest(body),
             instruction_sha256=question.instruction_sha256,
-            metrics=self._metrics(metrics, patients),
+            metrics=leaving_metrics(metrics, patients, self._plan.privacy.mode, self._policy),
         )
         spent = None
         if self._plan.privacy.mode != "none":
@@ -376,13 +376,6 @@ class SiteAgent:
             raise held
         _log.info("answered round %d (%s) of run %s", header.round, header.kind, header.run_id)
         return sealed
-
-    def _metrics(self, metrics: Mapping[str, float], patients: int) -> dict[str, float]:
-        if self._plan.privacy.mode != "none" or not self._policy.allow_metrics:
-            return {}
-        if patients < self._policy.min_cell:
-            return {}
-        return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
     def _begin(self, question: Question) -> None:
         """Claim and charge; what cannot be paid leaves nothing on the disk, however often asked."""

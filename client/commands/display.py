@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+from shared_model.errors import SmrfedError
 
 ConfigPath = Annotated[
     Path,
@@ -35,3 +38,18 @@ def print_facts(facts: Mapping[str, object]) -> None:
 def print_json(data: Any) -> None:
     """One line of JSON on standard output."""
     print(json.dumps(data, allow_nan=False))
+
+
+def require_a_person(as_json: bool, *, act: str, first: str) -> None:
+    """Refuse to ask where nobody can answer; raises SMR-E419.
+
+    ``act``: what takes a person, and ``first``: what that person does beforehand.
+    """
+    if as_json or not sys.stdin.isatty():
+        raise SmrfedError(
+            "SMR-E419",
+            act,
+            expected="an answer at a terminal, or --yes",
+            found="no terminal",
+            remedy=f"{first}, then run the command again with --yes",
+        )

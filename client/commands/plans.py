@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from client.commands.display import (
     out,
     print_facts,
     print_json,
+    require_a_person,
 )
 from client.commands.outgoing import outgoing_arrays, print_outgoing
 from client.commands.policy import explained, print_lines
@@ -120,12 +120,5 @@ def _metrics(policy: SitePolicy) -> str:
 
 
 def _ask(as_json: bool) -> None:
-    if as_json or not sys.stdin.isatty():
-        raise SmrfedError(
-            "SMR-E419",
-            "a plan is accepted by a person",
-            expected="an answer at a terminal, or --yes",
-            found="no terminal",
-            remedy="read what the plan asks, then run the command again with --yes",
-        )
+    require_a_person(as_json, act="a plan is accepted by a person", first="read what the plan asks")
     typer.confirm("Accept this plan on behalf of the hospital?", abort=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from shared_model.errors import SmrfedError
-from shared_model.supervision.private_names import missing_names
+from shared_model.supervision.private_names import require_called
 
 #: What ``flwr.supernode.runtime.run_clientapp`` must call by these names, with these parameters.
 REPLACED = {
@@ -26,12 +25,4 @@ EXECUTOR = {"get_executor": ("executor_type", "executor_config")}
 
 def require_names(module: ModuleType, entry: str, wanted: Mapping[str, tuple[str, ...]]) -> None:
     """Check that ``module.entry`` calls these names; raises SMR-E472 with what is missing."""
-    missing = missing_names(module, entry, wanted)
-    if missing:
-        raise SmrfedError(
-            "SMR-E472",
-            f"this version of Flower lacks names that the courier needs in {module.__name__}",
-            expected=", ".join(wanted),
-            found=f"without {', '.join(missing)}",
-            remedy="install the version of flwr that smrfed pins; nothing was run",
-        )
+    require_called(module, entry, wanted, code="SMR-E472", user="the courier")

@@ -17,6 +17,7 @@ from client.commands.display import (
     out,
     print_facts,
     print_json,
+    require_a_person,
 )
 from client.commands.plans import accept
 from client.config import SiteConfig
@@ -27,7 +28,6 @@ from client.enrolment.renewing import renew as renew_connection
 from client.enrolment.renewing import rotate_node_key, rotate_signing_key
 from shared_model.enrolment.messages import Offer, public_key_of
 from shared_model.enrolment.token import JoinToken
-from shared_model.errors import SmrfedError
 from shared_model.plan import Sha256
 from shared_model.protocol.keys import fingerprint, load_signing_key
 
@@ -179,13 +179,8 @@ def _accept_quietly(path: object, config: object) -> None:
 
 
 def _ask(as_json: bool) -> None:
-    if as_json or not sys.stdin.isatty():
-        raise SmrfedError(
-            "SMR-E419",
-            "a hospital joins on the word of a person",
-            expected="an answer at a terminal, or --yes",
-            found="no terminal",
-            remedy="read what is offered, then run the command again with --yes",
-        )
+    require_a_person(
+        as_json, act="a hospital joins on the word of a person", first="read what is offered"
+    )
     err.print("Compare the two fingerprints with the coordinator by telephone.", markup=False)
     typer.confirm("Join this federation on behalf of the hospital?", abort=True)

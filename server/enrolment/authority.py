@@ -60,7 +60,7 @@ def issue_server_certificate(folder: CoordinatorFolder) -> x509.Certificate:
     certificate = (
         _builder(host[:64], authority.subject, key, SERVER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(
@@ -124,7 +124,7 @@ def _write_authority(folder: CoordinatorFolder) -> None:
     certificate = (
         _builder(name, _name(name), key, AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .sign(key, hashes.SHA384())
     )
     replace_durably(folder.authority, certificate.public_bytes(Encoding.PEM))
@@ -198,7 +198,8 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _usage(*, authority: bool) -> x509.KeyUsage:
+def key_usage(*, authority: bool) -> x509.KeyUsage:
+    """What the key of an authority, or else of a server, may be used for."""
     return x509.KeyUsage(
         digital_signature=not authority,
         key_encipherment=False,

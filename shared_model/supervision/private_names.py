@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Mapping
 from types import ModuleType
 
+from shared_model.errors import SmrfedError
+
 
 def missing_names(
     module: ModuleType, entry: str, wanted: Mapping[str, tuple[str, ...]]
@@ -26,3 +28,23 @@ def missing_names(
         known = inspect.signature(candidate).parameters
         missing += [f"{name}({parameter})" for parameter in parameters if parameter not in known]
     return tuple(missing)
+
+
+def require_called(
+    module: ModuleType,
+    entry: str,
+    wanted: Mapping[str, tuple[str, ...]],
+    *,
+    code: str,
+    user: str,
+) -> None:
+    """Raise ``code`` with what of :func:`missing_names` the ``user``, in words, cannot replace."""
+    missing = missing_names(module, entry, wanted)
+    if missing:
+        raise SmrfedError(
+            code,
+            f"this version of Flower lacks names that {user} needs in {module.__name__}",
+            expected=", ".join(wanted),
+            found=f"without {', '.join(missing)}",
+            remedy="install the version of flwr that smrfed pins; nothing was run",
+        )
