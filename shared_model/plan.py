@@ -43,6 +43,10 @@ class TaskSection(_Section):
     labels: tuple[str, ...] = Field(
         default=("CN", "MCI", "AD"), min_length=2, description="class names in logit order"
     )
+    kind: Literal["classification", "segmentation", "detection"] = Field(
+        default="classification",
+        description="of a whole scan, of every voxel, or of boxes around lesions; the model's own",
+    )
 
 
 class ModelSection(_Section):
@@ -306,6 +310,20 @@ class FederationPlan(_Section):
                 raise ValueError(f"privacy mode {self.privacy.mode!r} needs {field} > 0")
             if self.privacy.mode == "none" and noise > 0:
                 raise ValueError(f"privacy mode 'none' adds no noise: set {field} to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _releases_are_of_classes(self) -> FederationPlan:
+        if self.task.kind == "classification":
+            return self
+        asked = {
+            "evaluation.release_every": self.evaluation.release_every > 0,
+            "calibration": self.calibration.releases,
+            "adaptation.site_moments": self.adaptation.site_moments != "off",
+        }
+        for field, on in asked.items():
+            if on:
+                raise ValueError(f"{field} is for task.kind 'classification' only")
         return self
 
     @model_validator(mode="after")

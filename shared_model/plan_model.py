@@ -20,8 +20,8 @@ def build_plan_model(
 ) -> nn.Module:
     """The registered model of a plan with its public weights, on the CPU.
 
-    Raises SMR-E305 (two values of site_norm), SMR-E105 (weights missing) and the registry's
-    SMR-E601 to E606.
+    Raises SMR-E305 (two values of site_norm, or another task), SMR-E105 (weights missing) and the
+    registry's SMR-E601 to E606.
     """
     config = dict(plan.model.config)
     # The plan's adaptation section is the one source of the switch.
@@ -32,6 +32,11 @@ def build_plan_model(
         )
     if plan.adaptation.site_moments == "affine" and plan.model.name == "smrnet":
         config["embedding_scale"] = True
+    found = registry.model_entry(plan.model.name).task
+    if found != plan.task.kind:
+        raise inconsistent(
+            f"model {plan.model.name!r} for {found}", f"task.kind {plan.task.kind!r}"
+        )
     model = registry.build_model(
         plan.model.name,
         config,
@@ -50,11 +55,11 @@ def build_plan_model(
 
 
 def inconsistent(found: str, expected: str) -> SmrfedError:
-    """SMR-E305: groups and site adaptation of a plan contradict each other."""
+    """SMR-E305: groups, site adaptation, task and model of a plan contradict each other."""
     return SmrfedError(
         "SMR-E305",
-        "the plan's parameter groups and its site adaptation contradict each other",
+        "the plan's model, task, parameter groups and site adaptation contradict each other",
         expected=expected,
         found=found,
-        remedy="take the [groups] of the plan from shared_model.registry.default_groups",
+        remedy="take [groups] and [task] of the plan from what `smrfed-sim models NAME` prints",
     )

@@ -1,87 +1,95 @@
-"""Models by name: one way to build them, with their default parameter groups."""
+"""Models by name: one way to find and build them, with their default parameter groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.groups import ParameterGroups
-from shared_model.layers.site_norm import (
-    SiteNorm,
-    fixed_parameter_patterns,
-    site_parameter_patterns,
-)
-from shared_model.smrnet.config import PublishedConfig, SMRNetConfig
-from shared_model.smrnet.model import SMRNet
-from shared_model.smrnet.output import SMRNetOutput
-from shared_model.smrnet.published import INERT, SMRNetPublished
-from shared_model.smrnet.tokens import Tokens
+from shared_model.inputs import InputSizes
+from shared_model.layers.site_norm import SiteNorm
+from shared_model.models.entry import EncoderUse, ModelEntry, ModelFrame
 
-EncoderUse = Literal["frozen", "shared"]
-Builder = Callable[[Any, Tensor, Tensor], nn.Module]
-Grouping = Callable[[SiteNorm, EncoderUse], ParameterGroups]
+#: Entry points of this group are models of other packages: a name, and a ModelEntry.
+ENTRY_POINTS = "smrfed.models"
 
-
-class Output(Protocol):
-    """What every registered model returns: logits ``(B, C)`` and its own explanations."""
-
-    @property
-    def logits(self) -> Tensor:
-        """Unnormalised class scores ``(B, C)``."""
-
-
-@runtime_checkable
-class TokenModel(Protocol):
-    """A model whose expensive half can be computed once per scan and cached.
-
-    It may say ``parameters_per_scan = True`` when :meth:`reason` also takes parameters with scans
-    as a leading dimension; see :class:`shared_model.smrnet.model.SMRNet`.
-    """
-
-    def tokenise(self, x: Tensor) -> Tokens:
-        """Tokens of ``(B, 1, D, H, W)``."""
-
-    def reason(self, tokens: Tokens) -> SMRNetOutput:
-        """Prediction from tokens."""
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """A registered model: its options, its builder and its parameter groups."""
-
-    config: type[BaseModel]
-    build: Builder
-    groups: Grouping
-
-
-_MODELS: dict[str, ModelEntry] = {}
+#: Where ``ENTRY`` of each model of this package is; read when it is asked for, because some need
+#: libraries that take seconds to load.
+_OWN = {
+    "smrnet": "shared_model.models.smrnet",
+    "smrnet-published": "shared_model.models.smrnet_published",
+}
+_REGISTERED: dict[str, ModelEntry] = {}
 
 
 def register_model(name: str, entry: ModelEntry) -> None:
-    """Add a model; ``entry.config`` has a field ``classes`` and, for layer A, ``site_norm``.
+    """Add a model in this process; an entry point does it for good.
 
     Raises SMR-E601 when the name is taken.
     """
-    if name in _MODELS:
+    if name in model_names():
         raise SmrfedError(
             "SMR-E601",
             f"a model named {name!r} is already registered",
-            found=sorted(_MODELS),
+            found=model_names(),
             remedy="choose another name",
         )
-    _MODELS[name] = entry
+    _REGISTERED[name] = entry
 
 
 def model_names() -> tuple[str, ...]:
     """Names that a plan may use."""
-    return tuple(sorted(_MODELS))
+    others = {point.name for point in entry_points(group=ENTRY_POINTS)}
+    return tuple(sorted({*_OWN, *_REGISTERED, *others}))
+
+
+def model_entry(name: str) -> ModelEntry:
+    """A model by name; its code is loaded now.
+
+    Raises SMR-E601 for an unknown name, and for another package's entry point that cannot be
+    loaded, is no :class:`ModelEntry`, or takes the name of a model of this package.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    points = [point for point in entry_points(group=ENTRY_POINTS) if point.name == name]
+    if points and (name in _OWN or len(points) > 1):
+        raise _not_one(name, f"{[point.value for point in points]}", "one model of this name")
+    if name in _OWN:
+        entry = import_module(_OWN[name]).ENTRY
+    elif points:
+        try:
+            entry = points[0].load()
+        except Exception as error:  # whatever another package raises when it is loaded
+            raise _not_one(name, f"{points[0].value}: {error}", "a package that loads") from error
+    else:
+        raise SmrfedError(
+            "SMR-E601",
+            f"no model is registered as {name!r}",
+            expected=model_names(),
+            found=name,
+            remedy="use one of the registered names, or register the model first",
+        )
+    if not isinstance(entry, ModelEntry):
+        raise _not_one(name, type(entry).__name__, "a shared_model.models.entry.ModelEntry")
+    return entry
+
+
+def _not_one(name: str, found: str, expected: str) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E601",
+        f"the entry point {name!r} of group {ENTRY_POINTS} gives no model",
+        expected=expected,
+        found=found,
+        remedy="repair or uninstall the package that declares it; docs/models.md shows an example",
+    )
 
 
 def build_model(
@@ -92,6 +100,7 @@ def build_model(
     adjacency: Tensor,
     num_classes: int,
     seed: int,
+    clinical: int = 0,
 ) -> nn.Module:
     """Build a registered model with seeded weights, leaving the global random state alone.
 
@@ -103,11 +112,12 @@ def build_model(
         adjacency: ``(R, R)`` non-negative region graph.
         num_classes: number of logits.
         seed: public seed of the initial weights.
+        clinical: numbers that the plan's clinical variables are encoded in.
 
     Raises SMR-E601 (unknown name), SMR-E602 (an option is unknown or out of range), SMR-E603 (atlas
     and grid do not fit) and SMR-E605 (the module holds tracked state).
     """
-    entry = _entry(name)
+    entry = model_entry(name)
     options = {**config, "classes": num_classes}
     if "stem_stride" in entry.config.model_fields:
         options.setdefault("stem_stride", 2 if grid.spacing_mm < 2 else 1)
@@ -132,10 +142,11 @@ def build_model(
             found=tuple(labels.shape),
             remedy="resample the atlas to the grid of the plan",
         )
+    frame = ModelFrame(InputSizes(grid, len(adjacency), clinical), labels, adjacency)
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
-        model = entry.build(parsed, labels, adjacency)
+        model = entry.build(parsed, frame)
     refuse_tracked_state(name, model)
     return model
 
@@ -148,7 +159,7 @@ def default_groups(
     ``encoder="frozen"`` keeps a publicly pretrained encoder as it is, so that tokens can be cached;
     ``"shared"`` trains it privately as well. Raises SMR-E601 for an unknown name.
     """
-    return _entry(name).groups(site_norm, encoder)
+    return model_entry(name).groups(site_norm, encoder)
 
 
 def refuse_tracked_state(name: str, model: nn.Module) -> None:
@@ -202,46 +213,3 @@ def load_public_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None
         )
     for key, value in weights.items():
         parameters[key].copy_(value)
-
-
-def _entry(name: str) -> ModelEntry:
-    if name not in _MODELS:
-        raise SmrfedError(
-            "SMR-E601",
-            f"no model is registered as {name!r}",
-            expected=model_names(),
-            found=name,
-            remedy="use one of the registered names, or register the model first",
-        )
-    return _MODELS[name]
-
-
-def _smrnet_groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
-    # A frozen encoder keeps its residuals at zero: cached tokens do not depend on the site.
-    scope = "reasoner.*" if encoder == "frozen" else "*"
-    public = ("encoder.*", "standardiser.*") if encoder == "frozen" else ("standardiser.*",)
-    return ParameterGroups(
-        frozen=public + fixed_parameter_patterns(site_norm, scope),
-        shared=(scope,),
-        site=site_parameter_patterns(site_norm, scope),
-    )
-
-
-def _published_groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
-    if encoder == "frozen":  # all norms are in the two branches
-        return ParameterGroups(frozen=("low.*", "high.*", *INERT))
-    return ParameterGroups(
-        frozen=(*INERT, *fixed_parameter_patterns(site_norm)),
-        site=site_parameter_patterns(site_norm),
-    )
-
-
-register_model("smrnet", ModelEntry(SMRNetConfig, SMRNet, _smrnet_groups))
-register_model(
-    "smrnet-published",
-    ModelEntry(
-        PublishedConfig,
-        lambda config, labels, adjacency: SMRNetPublished(config),
-        _published_groups,
-    ),
-)

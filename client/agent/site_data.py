@@ -15,6 +15,7 @@ from client.config import SiteConfig
 from client.leakage.cohorts import cohort_of, refuse_overlap
 from client.leakage.hash_lists import external_cohorts, pretraining_cohort
 from client.leakage.split_record import keep_split
+from client.prepared.scan_fields import ScanFields
 from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
 from client.training.site_model import SiteModel
@@ -93,7 +94,12 @@ class SiteData:
         out = []
         tokens = StateFolder(self._config.state_dir).tokens
         for example in patient_examples(
-            self._model, patients, self._source, tokens, training=training
+            self._model,
+            patients,
+            self._source,
+            tokens,
+            training=training,
+            fields=ScanFields(self._config, self._plan),
         ):
             out.append(example)
             steps.one_more()

@@ -17,6 +17,7 @@ from client.evaluation.held_model import HeldModel
 from client.evaluation.site_table import site_table
 from client.leakage.cohorts import cohort_of, refuse_overlap
 from client.leakage.hash_lists import external_cohorts, pretraining_cohort
+from client.prepared.scan_fields import ScanFields
 from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
 from client.training.site_model import SiteModel
@@ -109,7 +110,8 @@ def _everybody(
     public = None if weights is None else pretraining_cohort(weights, config.weights_folders)
     refuse_overlap(test, *apart, *(() if public is None else (public,)))
     tokens = StateFolder(config.state_dir).tokens
-    return tuple(patient_examples(model, patients, source, tokens))
+    fields = ScanFields(config, plan)
+    return tuple(patient_examples(model, patients, source, tokens, fields=fields))
 
 
 def evaluate_at_site(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
 import torch
@@ -15,7 +15,8 @@ from client.training.flat_parameters import FlatParameters
 from client.training.patient_loss import CROSS_ENTROPY, ModelOutput, PatientLoss
 from client.training.precision import Forward, in_precision
 from client.training.site_model import SiteModel
-from shared_model.smrnet.tokens import Tokens
+from shared_model.batch import Batch
+from shared_model.models.entry import TokenModel
 
 _BATCHED_SCANS = 64
 _BATCHED_NUMBERS = 1 << 21  # scans times parameters in memory at once; 16 MiB in float64
@@ -77,8 +78,8 @@ class BatchedGradients(ABC):
     """Gradients of all scans of several patients at once, averaged over each patient's scans.
 
     Args:
-        model: returns an object with ``logits``; a :class:`shared_model.registry.TokenModel` where
-            the patients' inputs are tokens.
+        model: returns an object with ``logits``; a
+            :class:`shared_model.models.entry.TokenModel` where the patients' inputs are tokens.
         names: the parameters that train, in the order of the flat vector.
         size: how many numbers these are.
         scans: computed at once; none: as many as fit in memory when inputs are tokens.
@@ -114,6 +115,8 @@ class BatchedGradients(ABC):
         """``(n, ...)`` per parameter: the gradient of the loss of each of n scans."""
 
     def _of(self, patients: Sequence[PatientExamples]) -> Tensor:
+        first = patients[0].inputs
+        self._reader.kind = type(first) if isinstance(first, Batch) else None
         parts = [torch.cat(part) for part in zip(*map(_parts, patients), strict=True)]
         labels = torch.cat([patient.labels for patient in patients])
         owned = dict(self._reader.model.named_parameters())
@@ -175,21 +178,24 @@ def _joined(by_name: Sequence[Tensor]) -> Tensor:
 
 def _parts(patient: PatientExamples) -> tuple[Tensor, ...]:
     """What a patient's inputs are made of, scans first."""
-    if isinstance(patient.inputs, Tokens):
-        return patient.inputs.regions, patient.inputs.slices
+    if isinstance(patient.inputs, Batch):
+        return tuple(patient.inputs.tensors().values())
     return (torch.cat([cast(Tensor, inputs) for inputs, _ in patient.chunks()]),)
 
 
 class _Reader(nn.Module):
-    """A model as a function of tensors: its volumes, or regions and slices of its tokens."""
+    """A model as a function of tensors: its volumes, or the parts of its tokens."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.kind: type[Batch] | None = None
 
     def forward(self, *parts: Tensor) -> ModelOutput:
         """``(B, C)`` logits, and what else the model gives."""
-        if len(parts) == 1:
+        if self.kind is None:
             return cast(ModelOutput, self.model(parts[0]))
-        reason = cast(Callable[[Tokens], ModelOutput], self.model.reason)
-        return reason(Tokens(*parts))
+        inputs = self.kind(*parts)
+        if isinstance(self.model, TokenModel) and isinstance(inputs, self.model.tokens):
+            return self.model.reason(inputs)
+        return cast(ModelOutput, self.model(inputs))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+
+from shared_model.models.entry import class_losses
 
 
 class ModelOutput(Protocol):
@@ -14,7 +16,7 @@ class ModelOutput(Protocol):
 
     @property
     def logits(self) -> Tensor:
-        """``(B, C)``."""
+        """``(B, C)``, or ``(B, C, D, H, W)`` of a segmentation."""
         ...
 
 
@@ -28,21 +30,22 @@ class Alignment(Protocol):
 
 @dataclass(frozen=True)
 class PatientLoss:
-    """Cross entropy, plus the ``alignment`` term where the plan switches layer B on.
+    """The model's loss, plus the ``alignment`` term where the plan switches layer B on.
 
     Row i depends on scan i alone, and on public or released values: a loss that looked at two
     patients at once (batch moments, CORAL, MMD) would void the bound on one patient's gradient.
     """
 
     alignment: Alignment | None = None
+    task: Callable[[Any, Tensor], Tensor] = class_losses
 
     def __call__(self, output: ModelOutput, labels: Tensor) -> Tensor:
-        """``(B,)`` losses of the scans with labels ``(B,)``; also under ``vmap`` with B = 1."""
-        loss = cross_entropy(output.logits, labels, reduction="none")
+        """``(B,)`` losses of scans with targets ``(B, ...)``; also under ``vmap`` with B = 1."""
+        loss = self.task(output, labels)
         if self.alignment is None:
             return loss
         return loss + self.alignment(output.embedding, labels)  # type: ignore[attr-defined]
 
 
-#: Without layer B.
+#: Of classification, without layer B.
 CROSS_ENTROPY = PatientLoss()

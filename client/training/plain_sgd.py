@@ -13,11 +13,11 @@ from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
 from client.training.precision import Forward
-from shared_model.smrnet.tokens import Tokens
+from shared_model.batch import Batch, Inputs, join
 
 _SCANS_PER_FORWARD = 64
 
-Batch = tuple[Tokens | Tensor, Tensor, Tensor]
+Weighted = tuple[Inputs, Tensor, Tensor]
 
 
 class PlainSGD:
@@ -86,15 +86,15 @@ def backward_patients(
     return total
 
 
-def _batches(patients: Sequence[PatientExamples]) -> Iterator[Batch]:
+def _batches(patients: Sequence[PatientExamples]) -> Iterator[Weighted]:
     """Group in-memory patients into batches, in order; volumes come one scan at a time."""
-    waiting: list[Batch] = []
+    waiting: list[Weighted] = []
     for patient in patients:
         for inputs, labels in patient.chunks():
             weights = torch.full((len(labels),), 1 / len(patient.labels), device=labels.device)
             waiting.append((inputs, labels, weights))
             if sum(len(item[1]) for item in waiting) >= _SCANS_PER_FORWARD or (
-                not isinstance(patient.inputs, Tokens | Tensor)
+                not isinstance(patient.inputs, Batch | Tensor)
             ):
                 yield _join(waiting)
                 waiting = []
@@ -102,7 +102,6 @@ def _batches(patients: Sequence[PatientExamples]) -> Iterator[Batch]:
         yield _join(waiting)
 
 
-def _join(batches: Sequence[Batch]) -> Batch:
+def _join(batches: Sequence[Weighted]) -> Weighted:
     inputs, labels, weights = zip(*batches, strict=True)
-    joined = Tokens.cat(inputs) if isinstance(inputs[0], Tokens) else torch.cat(list(inputs))
-    return joined, torch.cat(labels), torch.cat(weights)
+    return join(inputs), torch.cat(labels), torch.cat(weights)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from client.training.patient_loss import ModelOutput
 from client.training.site_model import SiteModel
-from shared_model.smrnet.tokens import Tokens
+from shared_model.batch import Inputs
 
-Forward = Callable[[Tokens | Tensor], ModelOutput]
+Forward = Callable[[Inputs], ModelOutput]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def in_precision(site_model: SiteModel, force: bool = False) -> Forward:
     if not wanted or not (force or has_bfloat16(site_model.device)):
         return site_model.output
 
-    def forward(inputs: Tokens | Tensor) -> ModelOutput:
+    def forward(inputs: Inputs) -> ModelOutput:
         with torch.autocast(site_model.device.type, dtype=torch.bfloat16, cache_enabled=False):
             output = site_model.output(inputs)
         embedding = getattr(output, "embedding", None)

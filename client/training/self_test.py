@@ -15,16 +15,17 @@ from client.training.adaptive_clip import AdaptiveClip
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import patient_gradients
-from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
+from client.training.patient_loss import PatientLoss
 from client.training.patient_sgd import PatientSGD
 from client.training.precision import in_precision
 from client.training.site_loss import site_loss
 from client.training.site_model import SiteModel
 from shared_model.adaptation.dimensions import moments_dimensions
 from shared_model.adaptation.moments import SiteMoments
+from shared_model.batch import Inputs
 from shared_model.errors import SmrfedError
+from shared_model.inputs import stand_ins
 from shared_model.plan import FederationPlan
-from shared_model.smrnet.tokens import Tokens
 
 # Kernels differ between batch sizes in the last bits; a coupled model is wrong by order 1.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
@@ -33,15 +34,26 @@ _STAND_INS = ("stand-in-1", "stand-in-2")  # where a plan has one site only
 _CLIPPING_NORM = 1e-4  # far below any real gradient, so that the clip is at work
 
 
-def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Tokens | Tensor:
+def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Inputs:
     """Public random inputs of ``count`` scans, of the shapes that the plan gives."""
     generator = torch.Generator().manual_seed(0)
-    shape = (count, 1, *site_model.plan.input.grid.shape)
-    volumes = torch.randn(shape, generator=generator).to(site_model.device)
-    return site_model.tokenise(volumes) if site_model.uses_tokens else volumes
+    made = stand_ins(site_model.entry.batch, site_model.sizes, count, generator)
+    inputs = made.to(site_model.device)
+    return site_model.tokenise(inputs) if site_model.uses_tokens else inputs
 
 
-def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> float:
+def _targets(site_model: SiteModel, count: int) -> Tensor:
+    """Every class in turn, or a map ``(D, H, W)`` with two lesions for each of ``count`` scans."""
+    if site_model.entry.task == "classification":
+        return torch.arange(count, device=site_model.device) % len(site_model.plan.task.labels)
+    maps = torch.zeros(count, *site_model.sizes.grid.shape, dtype=torch.int16)
+    for scan in range(count):
+        maps[scan, 8 + scan : 12 + scan, 8:12, 8:12] = 1
+        maps[scan, 16:18, 14:18, 12:15] = 2
+    return maps.to(site_model.device)
+
+
+def sensitivity_self_test(site_model: SiteModel, inputs: Inputs) -> float:
     """Check on at least two public scans that the plan's engine treats patients one by one.
 
     Verified, with everything that the plan switches on (precision, adaptive clipping, layer B's
@@ -59,9 +71,9 @@ def sensitivity_self_test(site_model: SiteModel, inputs: Tokens | Tensor) -> flo
         if isinstance(module, nn.Dropout):
             module.eval()  # its draws are noise of its own, not coupling
     buffers = {name: value.clone() for name, value in site_model.model.named_buffers()}
-    labels = torch.arange(len(inputs), device=site_model.device) % len(site_model.plan.task.labels)
+    labels = _targets(site_model, len(inputs))
     with _nearby_parameters(site_model):
-        held = inputs if isinstance(inputs, Tokens) else _OneByOne(inputs)
+        held = inputs if site_model.uses_tokens else _OneByOne(inputs)
         everybody = [PatientExamples("all", held, labels)]
         row = _of_the_engine(site_model, everybody)
         batch = _in_a_batch(site_model, inputs, labels)
@@ -98,7 +110,7 @@ def _nearby_parameters(site_model: SiteModel) -> Iterator[None]:
 def _planned_loss(plan: FederationPlan) -> PatientLoss:
     """The loss of the plan, with public stand-ins for the moments that layer B will release."""
     if plan.adaptation.site_moments not in ("confusion", "linear"):
-        return CROSS_ENTROPY
+        return site_loss(plan, "", None)
     random = np.random.default_rng(0)
     classes, size = len(plan.task.labels), moments_dimensions(plan)
     first, second, *_ = (*plan.weights, *_STAND_INS)
@@ -125,7 +137,7 @@ def _of_the_engine(site_model: SiteModel, patients: Sequence[PatientExamples]) -
         flat.close()
 
 
-def _in_a_batch(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) -> Tensor:
+def _in_a_batch(site_model: SiteModel, inputs: Inputs, labels: Tensor) -> Tensor:
     """``(P,)`` float64: one ordinary backward pass of the mean loss of all scans."""
     parameters = site_model.parameters(site_model.trained(site_model.plan))
     loss = _planned_loss(site_model.plan)(in_precision(site_model)(inputs), labels).mean()
@@ -134,7 +146,7 @@ def _in_a_batch(site_model: SiteModel, inputs: Tokens | Tensor, labels: Tensor) 
 
 def _compare_scan_by_scan(
     site_model: SiteModel,
-    inputs: Tokens | Tensor,
+    inputs: Inputs,
     labels: Tensor,
     everybody: list[PatientExamples],
 ) -> Tensor:
@@ -186,16 +198,16 @@ def _largest_move(site_model: SiteModel, rows: Tensor) -> float:
 
 @dataclass(frozen=True)
 class _OneByOne:
-    """Volumes as a hospital reads them: one at a time."""
+    """Scans as a hospital reads them: one at a time."""
 
-    volumes: Tensor
+    scans: Inputs
 
     def __len__(self) -> int:
-        return len(self.volumes)
+        return len(self.scans)
 
-    def read(self, index: int) -> Tensor:
-        """``(1, 1, D, H, W)`` of one."""
-        return self.volumes[index : index + 1]
+    def read(self, index: int) -> Inputs:
+        """One scan, such as ``(1, 1, D, H, W)``."""
+        return self.scans[index : index + 1]
 
 
 class _Rows:

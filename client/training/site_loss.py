@@ -1,14 +1,15 @@
-"""The loss of a plan at one site: cross entropy, and layer B's term once moments were released."""
+"""The loss of a plan at one site: its model's, and layer B's term once moments were released."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
+from client.training.patient_loss import PatientLoss
 from shared_model.adaptation.alignment import MomentMatching, SiteConfusion
 from shared_model.adaptation.dimensions import moments_projection
 from shared_model.adaptation.moments import SiteMoments
 from shared_model.plan import FederationPlan
+from shared_model.registry import model_entry
 
 
 def site_loss(
@@ -20,11 +21,12 @@ def site_loss(
     released before, noised and accounted, so the loss of a patient still depends on that patient
     alone.
     """
+    task = model_entry(plan.model.name).losses
     use, weight = plan.adaptation.site_moments, plan.adaptation.moments_weight
     if moments is None or len(moments) < 2:
-        return CROSS_ENTROPY
+        return PatientLoss(task=task)
     if use == "confusion":
-        return PatientLoss(SiteConfusion(moments, moments_projection(plan), weight))
+        return PatientLoss(SiteConfusion(moments, moments_projection(plan), weight), task)
     if use == "linear" and site in moments:
-        return PatientLoss(MomentMatching(site, moments, moments_projection(plan), weight))
-    return CROSS_ENTROPY
+        return PatientLoss(MomentMatching(site, moments, moments_projection(plan), weight), task)
+    return PatientLoss(task=task)

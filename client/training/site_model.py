@@ -15,15 +15,16 @@ from client.privacy.composition import site_trains_in_rounds
 from client.training.patient_loss import ModelOutput
 from shared_model import registry
 from shared_model.atlas.atlas import Atlas
+from shared_model.batch import Batch, Inputs
 from shared_model.errors import SmrfedError
 from shared_model.groups import Group
+from shared_model.inputs import InputSizes
+from shared_model.models.entry import TokenModel
 from shared_model.plan import FederationPlan
 from shared_model.plan_model import build_plan_model, inconsistent
 from shared_model.protocol.arrays import Arrays
-from shared_model.smrnet.tokens import Tokens
 
 _RESIDUAL = (".site_scale", ".site_shift")
-_TOKEN_PARTS = ("encoder.", "standardiser.")
 
 
 class SiteModel:
@@ -33,19 +34,23 @@ class SiteModel:
         model: its forward returns an object with ``logits (B, C)``.
         plan: names the groups; a residual of layer A outside ``site`` or ``frozen`` raises
             SMR-E305, because it would be averaged over hospitals.
+        regions: of the plan's atlas, where the model reads something for each.
     """
 
-    def __init__(self, model: nn.Module, plan: FederationPlan) -> None:
+    def __init__(self, model: nn.Module, plan: FederationPlan, regions: int = 0) -> None:
         self.model = model
         self.plan = plan
         self._parameters = dict(model.named_parameters())
         self.groups = plan.groups.split(self._parameters)
         self._check_groups()
-        token_parts = [n for n in self._parameters if n.startswith(_TOKEN_PARTS)]
+        #: What the registry says about the model: its inputs and its loss.
+        self.entry = registry.model_entry(plan.model.name)
+        #: Public sizes of its inputs.
+        self.sizes = InputSizes(plan.input.grid, regions)
         #: Whether inputs are cached tokens: the model has them, and nothing below them trains.
-        self.uses_tokens = isinstance(model, registry.TokenModel) and set(token_parts) <= set(
-            self.groups["frozen"]
-        )
+        self.uses_tokens = isinstance(model, TokenModel) and {
+            name for name in self._parameters if not name.startswith(model.above_tokens)
+        } <= set(self.groups["frozen"])
         self._public_site = self.site_arrays()
         self.train_only(self.groups["shared"])
 
@@ -63,7 +68,7 @@ class SiteModel:
         registry's SMR-E601 to E606.
         """
         model = build_plan_model(plan, atlas, weights_folders)
-        return cls(model.to(device), plan)
+        return cls(model.to(device), plan, len(atlas.names))
 
     @property
     def device(self) -> torch.device:
@@ -93,20 +98,20 @@ class SiteModel:
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name in trained)
 
-    def output(self, inputs: Tokens | Tensor) -> ModelOutput:
-        """What the model says about tokens or volumes ``(B, 1, D, H, W)``."""
-        if isinstance(inputs, Tokens):
-            return cast(registry.TokenModel, self.model).reason(inputs)
+    def output(self, inputs: Inputs) -> ModelOutput:
+        """What the model says about its tokens or its inputs, such as ``(B, 1, D, H, W)``."""
+        if isinstance(self.model, TokenModel) and isinstance(inputs, self.model.tokens):
+            return self.model.reason(inputs)
         return cast(ModelOutput, self.model(inputs))
 
-    def logits(self, inputs: Tokens | Tensor) -> Tensor:
-        """``(B, C)`` from tokens or volumes ``(B, 1, D, H, W)``."""
+    def logits(self, inputs: Inputs) -> Tensor:
+        """``(B, C)`` from tokens or inputs."""
         return self.output(inputs).logits
 
     @torch.no_grad()
-    def tokenise(self, volumes: Tensor) -> Tokens:
-        """Tokens of ``(B, 1, D, H, W)`` without a graph; for :attr:`uses_tokens` only."""
-        return cast(registry.TokenModel, self.model).tokenise(volumes)
+    def tokenise(self, inputs: Inputs) -> Batch:
+        """Tokens of inputs, as ``(B, 1, D, H, W)``, without a graph; see :attr:`uses_tokens`."""
+        return cast(Batch, cast(TokenModel, self.model).tokenise(inputs))
 
     def load_shared(self, arrays: Arrays) -> None:
         """Set the shared parameters; raises SMR-E330 unless names and shapes are exactly theirs."""

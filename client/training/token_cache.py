@@ -6,19 +6,19 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from client.training.site_model import SiteModel
+from shared_model.batch import Batch, Inputs
 from shared_model.errors import SmrfedError
+from shared_model.models.entry import TokenModel
 from shared_model.protocol.arrays import decode_arrays, encode_arrays
-from shared_model.smrnet.tokens import Tokens
-
-# Parameters and constants that only see tokens (see shared_model.registry.TokenModel).
-_ABOVE = "reasoner."
 
 
 class TokenCache:
@@ -35,16 +35,18 @@ class TokenCache:
     def __init__(self, folder: Path, site_model: SiteModel) -> None:
         self._folder = folder
         self._site_model = site_model
-        self._encoder = _encoder_digest(site_model)
+        self._model = cast(TokenModel, site_model.model)
+        self._encoder = _encoder_digest(site_model, self._model.above_tokens)
 
-    def tokens(self, volume: Tensor) -> Tokens:
-        """Tokens of one scan ``(1, 1, D, H, W)``."""
-        return self.view(volume, b"", lambda: volume)
+    def tokens(self, scan: Inputs) -> Batch:
+        """Tokens of one scan, such as ``(1, 1, D, H, W)``."""
+        return self.view(scan, b"", lambda: scan)
 
-    def view(self, volume: Tensor, recipe: bytes, make: Callable[[], Tensor]) -> Tokens:
+    def view(self, scan: Inputs, recipe: bytes, make: Callable[[], Inputs]) -> Batch:
         """Tokens of what ``make`` makes of a scan, known by ``recipe``; found, nothing is made."""
         digest = hashlib.sha256(self._encoder)
-        digest.update(np.ascontiguousarray(volume.cpu().numpy()).tobytes())
+        for part in (scan,) if isinstance(scan, Tensor) else scan.tensors().values():
+            digest.update(np.ascontiguousarray(part.cpu().numpy()).tobytes())
         digest.update(recipe)
         path = self._folder / f"{digest.hexdigest()}.safetensors"
         found = self._read(path)
@@ -53,27 +55,26 @@ class TokenCache:
             self._write(path, found)
         return found
 
-    def _read(self, path: Path) -> Tokens | None:
+    def _read(self, path: Path) -> Batch | None:
         try:
             arrays = decode_arrays(path.read_bytes())
         except (FileNotFoundError, SmrfedError):
             return None
-        if set(arrays) != {"regions", "slices"}:
+        if set(arrays) != {field.name for field in fields(self._model.tokens)}:
             return None
-        regions, slices = (torch.from_numpy(arrays[name]) for name in ("regions", "slices"))
-        return Tokens(regions, slices).to(self._site_model.device)
+        parts = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        return self._model.tokens(**parts).to(self._site_model.device)
 
-    def _write(self, path: Path, tokens: Tokens) -> None:
+    def _write(self, path: Path, tokens: Batch) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        parts = {"regions": tokens.regions, "slices": tokens.slices}
-        body = encode_arrays({name: part.cpu().numpy() for name, part in parts.items()})
+        body = encode_arrays({name: p.cpu().numpy() for name, p in tokens.tensors().items()})
         temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             file.write(body)
         temporary.replace(path)
 
 
-def _encoder_digest(site_model: SiteModel) -> bytes:
+def _encoder_digest(site_model: SiteModel, above: tuple[str, ...]) -> bytes:
     """Digest over everything below the tokens: encoder, atlas constants, device kind.
 
     What lies above, such as another read-out or another mode of layer A there, shares the tokens;
@@ -87,7 +88,7 @@ def _encoder_digest(site_model: SiteModel) -> bytes:
     for name, value in sorted(everything, key=lambda item: item[0]):
         array = value.detach().cpu().numpy()
         zero_residual = name.endswith((".site_scale", ".site_shift")) and not array.any()
-        if name.startswith(_ABOVE) or zero_residual:
+        if name.startswith(above) or zero_residual:
             continue
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -41,6 +41,8 @@ class SMRNet(nn.Module):
     #: Parameters of the reasoner may have scans as a leading dimension: ``(B, ...)`` for B scans,
     #: each read with its own. Per-patient gradients then cost one ordinary backward pass.
     parameters_per_scan = True
+    tokens = Tokens
+    above_tokens = ("reasoner.",)
 
     def __init__(self, config: SMRNetConfig, labels: Tensor, adjacency: Tensor) -> None:
         super().__init__()

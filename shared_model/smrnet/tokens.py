@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared_model.batch import Batch
+
 Plane = Literal["sagittal", "coronal", "axial"]
 PLANES: tuple[Plane, Plane, Plane] = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Batch):
     """What the reasoner sees of a batch of scans; with a frozen encoder it is computed once.
 
     Attributes:
@@ -26,28 +28,6 @@ class Tokens:
 
     regions: Tensor
     slices: Tensor
-
-    def __len__(self) -> int:
-        return self.regions.shape[0]
-
-    def __getitem__(self, rows: slice | Tensor | list[int]) -> Tokens:
-        """Select scans, keeping the batch dimension."""
-        return Tokens(self.regions[rows], self.slices[rows])
-
-    def detach(self) -> Tokens:
-        """Cut the tokens from the graph that computed them."""
-        return Tokens(self.regions.detach(), self.slices.detach())
-
-    def to(self, target: torch.device | torch.dtype | str) -> Tokens:
-        """Move to a device or convert to a dtype."""
-        return Tokens(self.regions.to(target), self.slices.to(target))
-
-    @staticmethod
-    def cat(parts: Sequence[Tokens]) -> Tokens:
-        """Join batches of scans."""
-        return Tokens(
-            torch.cat([part.regions for part in parts]), torch.cat([part.slices for part in parts])
-        )
 
 
 def region_membership(labels: Tensor, regions: int, stride: int) -> tuple[Tensor, Tensor]:

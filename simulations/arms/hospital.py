@@ -10,6 +10,7 @@ from client.agent.state import StateFolder
 from client.archive.patients import Patient
 from client.archive.plan_split import split_by_plan
 from client.config import SiteConfig
+from client.prepared.scan_fields import ScanFields
 from client.prepared.scan_source import scan_source
 from client.training.examples import PatientExamples, patient_examples
 from client.training.site_model import SiteModel
@@ -57,10 +58,13 @@ def load_hospital(
         split = split_by_plan(patients, plan)
         train, test = split.train, split.test
 
-    def examples(chosen: Sequence[Patient], *, training: bool) -> tuple[PatientExamples, ...]:
+    def made(chosen: Sequence[Patient], *, training: bool) -> tuple[PatientExamples, ...]:
         out = []
         tokens = StateFolder(config.state_dir).tokens
-        for example in patient_examples(model, chosen, source, tokens, training=training):
+        examples = patient_examples(
+            model, chosen, source, tokens, training=training, fields=ScanFields(config, plan)
+        )
+        for example in examples:
             out.append(example)
             if progress is not None:
                 progress()
@@ -71,6 +75,6 @@ def load_hospital(
         held_out,
         tuple(train),
         tuple(test),
-        examples(train, training=True),
-        examples(test, training=False),
+        made(train, training=True),
+        made(test, training=False),
     )

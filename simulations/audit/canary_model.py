@@ -63,6 +63,8 @@ class CanaryTokenModel(CanaryModel):
     """The same from cached tokens, which the engine takes in batches (``vmap``)."""
 
     parameters_per_scan = False
+    tokens = Tokens
+    above_tokens = ("",)
 
     def tokenise(self, x: Tensor) -> Tokens:
         """Inputs ``(B, 1 + FEATURES)`` as the tokens of one region."""

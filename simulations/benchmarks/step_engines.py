@@ -19,13 +19,14 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from client.archive.patients import Scan
+from client.archive.patients import Patient, Scan
 from client.privacy.secure_random import SecureRandom, SeededRandom
-from client.training.examples import PatientExamples, ScanVolumes
+from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import MappedGradients, patient_gradients
 from client.training.patient_sgd import PatientSGD
 from client.training.plain_sgd import PlainSGD
+from client.training.scan_inputs import ScanInputs
 from client.training.self_test import synthetic_inputs
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
@@ -102,7 +103,7 @@ def patients_for(engine: Engine, model: SiteModel, count: int) -> list[PatientEx
         if isinstance(inputs, Tensor) and engine in ("plain, one by one", "private"):
             scan = Scan("", Path(f"scan-{number}"), label, None)
             volumes[scan] = inputs[0, 0].numpy()
-            held = ScanVolumes(Held(), (scan,), model.device)
+            held = ScanInputs(model, Held(), Patient(str(number), None, (scan,)))
             out.append(PatientExamples(str(number), held, labels))
         else:
             out.append(PatientExamples(str(number), inputs, labels))

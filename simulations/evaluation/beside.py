@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from client.agent.embeddings import mean_embeddings
-from client.training.examples import VolumeSource
+from client.training.scan_inputs import VolumeSource
 from client.training.site_model import SiteModel
 from shared_model.evaluation.beyond import Attack, AttackRate, Audit
 from shared_model.evaluation.estimate import Estimate

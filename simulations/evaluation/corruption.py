@@ -26,7 +26,7 @@ from client.training.augmentation.effects import (
     sample_slices,
 )
 from client.training.augmentation.stream import augmentation_stream
-from client.training.examples import VolumeSource
+from client.training.scan_inputs import VolumeSource
 
 Volume = npt.NDArray[np.float32]
 Kind = Literal["noise", "bias_field", "motion", "resolution", "missing_slices"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from client.agent.evaluation import probabilities
 from client.archive.patients import Patient
-from client.training.examples import VolumeSource, patient_examples
+from client.training.examples import patient_examples
+from client.training.scan_inputs import VolumeSource
 from client.training.site_model import SiteModel
 from shared_model.metrics import Floats, Ints
 from simulations.evaluation.corruption import KINDS, SEVERITIES, CorruptedVolumes, Kind

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import overload
 
 from torch import Tensor
 
 from client.training.augmentation.views import PlannedViews
-from client.training.examples import PatientExamples, VolumeReader
-from shared_model.smrnet.tokens import Tokens
+from client.training.examples import InputReader, PatientExamples
+from client.training.scan_inputs import with_volume
+from shared_model.batch import Batch, Inputs
 
 
 class AugmentedPatients(Sequence[PatientExamples]):
@@ -54,12 +56,12 @@ class AugmentedPatients(Sequence[PatientExamples]):
         patient = self._patients[index]
         draws = self._views.section.multiplicity
         labels = patient.labels.repeat_interleave(draws)
-        if isinstance(patient.inputs, Tokens):
+        if isinstance(patient.inputs, Batch):
             return PatientExamples(patient.id, self._chosen(patient), labels)
         volumes = AugmentedVolumes(patient.id, patient.inputs, self._views, self._round, self._step)
         return PatientExamples(patient.id, volumes, labels)
 
-    def _chosen(self, patient: PatientExamples) -> Tokens:
+    def _chosen(self, patient: PatientExamples) -> Batch:
         if patient.views is None:
             raise ValueError("the plan augments, but the examples were made without training=True")
         scans = len(patient.labels)
@@ -78,7 +80,7 @@ class AugmentedVolumes:
     def __init__(
         self,
         patient: str,
-        scans: Tensor | VolumeReader,
+        scans: Tensor | InputReader,
         views: PlannedViews,
         round_number: int,
         step: int,
@@ -88,19 +90,27 @@ class AugmentedVolumes:
         self._views = views
         self._round = round_number
         self._step = step
-        self._last: tuple[int, Tensor] | None = None
+        self._last: tuple[int, Inputs] | None = None
 
     def __len__(self) -> int:
         return len(self._scans) * self._views.section.multiplicity
 
-    def read(self, index: int) -> Tensor:
-        """``(1, 1, D, H, W)`` of one view."""
+    def read(self, index: int) -> Inputs:
+        """One view, such as ``(1, 1, D, H, W)``."""
         scan, draw = divmod(index, self._views.section.multiplicity)
         if self._last is None or self._last[0] != scan:  # a scan is read once for all its views
             self._last = scan, self._scan(scan)
-        return self._views.fresh(self._last[1], self._patient, scan, self._round, self._step, draw)
+        fresh = partial(
+            self._views.fresh,
+            patient=self._patient,
+            scan=scan,
+            round_number=self._round,
+            step=self._step,
+            draw=draw,
+        )
+        return with_volume(self._last[1], fresh)
 
-    def _scan(self, index: int) -> Tensor:
+    def _scan(self, index: int) -> Inputs:
         if isinstance(self._scans, Tensor):
             return self._scans[index : index + 1]
         return self._scans.read(index)
