@@ -90,6 +90,7 @@ class ModelEntry:
         batch: type of its inputs; none: one volume ``(B, 1, D, H, W)``.
         losses: ``(B,)`` from output and targets; row i depends on scan i alone.
         plan: fields of a plan, by section, that suit the model better than the plan's defaults.
+        tiny: options of the smallest sensible model, for checks and tests.
     """
 
     config: type[BaseModel]
@@ -101,3 +102,4 @@ class ModelEntry:
     batch: type[Batch] | None = None
     losses: Callable[[Any, Tensor], Tensor] = class_losses
     plan: Mapping[str, Any] = field(default_factory=dict)
+    tiny: Mapping[str, Any] = field(default_factory=dict)

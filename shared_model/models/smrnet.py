@@ -31,4 +31,5 @@ ENTRY = ModelEntry(
     groups=groups,
     about="Multi-resolution network with slice attention in three planes and an atlas graph.",
     source="Kaur and Kaur 2026, as their article describes it; docs/models.md says what is ours",
+    tiny={"width": 4},
 )

@@ -29,4 +29,5 @@ ENTRY = ModelEntry(
     groups=groups,
     about="SMR-Net as its authors' public code computes it: axial slices, 12,330,628 parameters.",
     source="github.com/arshpreetofficial/SMR-Net, model.py 3b0fe8b",
+    tiny={"width": 16},
 )
