@@ -13,8 +13,10 @@ import click
 import typer
 
 from client.commands.adapting import adapt
+from client.commands.annotating import annotate
 from client.commands.display import err
 from client.commands.evaluating import evaluate
+from client.commands.explaining import explain
 from client.commands.first_steps import init
 from client.commands.ledger import app as ledger_app
 from client.commands.plans import accept
@@ -37,8 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (init, check, accept, prepare, review, run, up, status, evaluate, adapt, metrics):
+for command in (init, check, accept, prepare, review, run, up, status):
     app.command()(command)
+for told_here in (evaluate, explain, annotate, adapt, metrics):
+    app.command()(told_here)
 for membership in (join, renew, allow_courier, rotate_keys):
     app.command()(membership)
 app.add_typer(policy_app, name="policy")

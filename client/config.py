@@ -72,6 +72,9 @@ class SiteConfig(BaseModel):
     missing_images: Literal["error", "skip"] = Field(
         default="error", description="people in participants.tsv without an image"
     )
+    missing_masks: Literal["error", "skip"] = Field(
+        default="error", description="scans without a lesion mask, in plans about lesions"
+    )
     dicom: IntakeOptions | None = Field(
         default=None, description="how DICOM files and the clinical table are read"
     )

@@ -16,6 +16,8 @@ from shared_model.aggregation.wording import aggregation_in_words
 from shared_model.plan import FederationPlan
 from shared_model.privacy.accounting import epsilon
 from shared_model.privacy.plan_cost import TOUCHES_TEST, plan_epsilon, planned_releases
+from shared_model.privacy.summed_noise import grid_delta
+from shared_model.privacy.trust import trust_in_words
 from shared_model.releases.statistics import PROBABILITIES, shapes, weight
 
 _MEANING = {
@@ -24,6 +26,7 @@ _MEANING = {
     "evaluate": "confusion matrix and score histograms",
     "moments": "class-conditional moments of embeddings, to align the sites",
 }
+_SUMMED = "a part of one masked sum, of which nobody sees a part"
 
 
 def release_costs(plan: FederationPlan) -> list[dict[str, Any]]:
@@ -34,7 +37,9 @@ def release_costs(plan: FederationPlan) -> list[dict[str, Any]]:
     return [
         {
             "purpose": planned.purpose,
-            "what": _MEANING[planned.purpose],
+            "what": _SUMMED
+            if planned.purpose == "train" and plan.privacy.summed
+            else _MEANING[planned.purpose],
             "patients": "test" if planned.purpose in TOUCHES_TEST else "training",
             "count": planned.count,
             "steps": planned.use.steps,
@@ -73,6 +78,11 @@ def expectations(plan: FederationPlan) -> dict[str, str]:
     """
     c, sites = len(plan.task.labels), plan.federation.sites
     rows = {"aggregation": aggregation_in_words(plan)}
+    if plan.privacy.mode != "none":
+        rows["trust"] = trust_in_words(plan)
+    if plan.privacy.summed:
+        added = grid_delta(plan, plan_epsilon(plan))
+        rows["integer grid"] = f"adds {added:.1g} to delta, for the largest models"
     if plan.evaluation.release_every:
         ratio = plan.evaluation.test_fraction / (1 - plan.evaluation.test_fraction)
         numbers = [site.declared_patients * ratio for site in sites]

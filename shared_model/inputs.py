@@ -13,6 +13,8 @@ from shared_model.grid import ModelGrid
 #: Field of an input batch -> what it holds of B scans. A model asks for some of them.
 INPUT_FIELDS: dict[str, str] = {
     "volume": "(B, 1, D, H, W) the scan on the plan's grid, standardised",
+    "earlier_volume": "(B, 1, D, H, W) the patient's newest scan before; without one, the same",
+    "years_between": "(B,) years since that scan; 0 without one",
     "clinical": "(B, K) the clinical variables of the plan, encoded with the plan's constants",
     "region_volumes": "(B, R) log of each region's tissue volume over the brain's, standardised",
     "structural": "(B, R, R) symmetric, non-negative structural connectome; zero where missing",
@@ -50,7 +52,7 @@ def _stand_in(name: str, sizes: InputSizes, count: int, generator: torch.Generat
 
     regions = sizes.regions
     match name:
-        case "volume":
+        case "volume" | "earlier_volume":
             return normal(1, *sizes.grid.shape)
         case "clinical":
             return normal(sizes.clinical)
@@ -62,6 +64,8 @@ def _stand_in(name: str, sizes: InputSizes, count: int, generator: torch.Generat
         case "functional":
             drawn = normal(regions, regions)
             return torch.tanh(drawn + drawn.transpose(1, 2))
+        case "years_between":
+            return 1 + torch.rand(count, generator=generator)
         case "has_structural" | "has_functional":
             return torch.ones(count)
         case _:

@@ -21,16 +21,20 @@ from pydantic import (
 from shared_model.adaptation.section import AdaptationSection
 from shared_model.aggregation.contradictions import refuse_contradictions
 from shared_model.aggregation.section import AggregationSection
+from shared_model.aggregation.secure_section import SecureAggregationSection
 from shared_model.augmentation import AugmentationSection
+from shared_model.clinical.section import ClinicalSection
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.groups import ParameterGroups
 from shared_model.preparation import Preparation
 from shared_model.privacy.most_noise import MOST_NOISE
+from shared_model.privacy.section import PrivacyMode as PrivacyMode
+from shared_model.privacy.section import PrivacySection as PrivacySection
+from shared_model.weighting import ClassWeighting, RateFactor
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
-PrivacyMode = Literal["none", "local"]
 
 
 class _Section(BaseModel):
@@ -88,53 +92,14 @@ class InputSection(_Section):
     preparation: Preparation = Field(
         default_factory=Preparation, description="the steps from a scan to the grid"
     )
+    clinical: ClinicalSection = Field(
+        default_factory=ClinicalSection, description="clinical variables beside the scan"
+    )
     quality: Literal["pass", "approved"] = Field(
         default="approved",
         description="native scans that training takes: those that pass quality control, or also "
         "those that a person of the hospital looked at and accepted",
     )
-
-
-class PrivacySection(_Section):
-    """The patient-level guarantee that every site enforces (reference: science.md section 4)."""
-
-    mode: PrivacyMode = Field(default="local", description="none: public or synthetic data only")
-    epsilon: float = Field(default=8.0, gt=0, description="budget of this plan, add-or-remove-one")
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-    noise_multiplier: float = Field(
-        default=0.0,
-        ge=0,
-        le=MOST_NOISE,
-        description="noise standard deviation over the clipping norm",
-    )
-    clipping_norm: float = Field(
-        default=1.0, gt=0, description="L2 bound of one patient's gradient"
-    )
-    clipping: Literal["fixed", "adaptive"] = Field(
-        default="fixed",
-        description="adaptive: the bound follows a private quantile of the patients' gradient "
-        "norms (Andrew et al. 2021), from clipping_norm, which it never exceeds, downwards",
-    )
-    clip_quantile: float = Field(
-        default=0.5, gt=0, lt=1, description="share of drawn patients whose norm is to be unclipped"
-    )
-    clip_learning_rate: float = Field(
-        default=0.2, gt=0, le=2, description="geometric step of the bound per unit of error"
-    )
-    clip_share: float = Field(
-        default=0.1,
-        gt=0,
-        lt=1,
-        description="share of a step's privacy (of 1/noise_multiplier^2) that the count takes",
-    )
-
-    @model_validator(mode="after")
-    def _noise_when_private(self) -> PrivacySection:
-        if self.mode == "local" and self.noise_multiplier <= 0:
-            raise ValueError("privacy mode 'local' needs noise_multiplier > 0")
-        if self.mode == "none" and self.noise_multiplier > 0:
-            raise ValueError("privacy mode 'none' adds no noise: set noise_multiplier to 0")
-        return self
 
 
 class TrainingSection(_Section):
@@ -147,6 +112,15 @@ class TrainingSection(_Section):
     )
     learning_rate: float = Field(default=0.5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0, description="data-free, added after the noise")
+    rate_factors: tuple[RateFactor, ...] = Field(
+        default=(),
+        max_length=64,
+        description="layered learning rates: the first pattern that a parameter matches scales "
+        "its steps",
+    )
+    class_weighting: ClassWeighting = Field(
+        default_factory=ClassWeighting, description="against class imbalance"
+    )
     server_learning_rate: float = Field(default=1.0, gt=0)
     ema_decay: float = Field(
         default=0.0,
@@ -168,6 +142,11 @@ class SiteEntry(_Section):
     name: SiteName
     declared_patients: int = Field(
         ge=1, description="public size of the training set: the fixed denominator of the site"
+    )
+    signing_key: Sha256 | None = Field(
+        default=None,
+        description="Ed25519 public key with which the site certifies its masks, 64 hexadecimal "
+        "digits; required where sums are aggregated securely, and only there",
     )
 
 
@@ -290,6 +269,7 @@ class FederationPlan(_Section):
     training: TrainingSection = Field(default_factory=TrainingSection)
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     aggregation: AggregationSection = Field(default_factory=AggregationSection)
+    secure_aggregation: SecureAggregationSection | None = None
     adaptation: AdaptationSection = Field(default_factory=AdaptationSection)
     federation: FederationSection
     evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
@@ -324,6 +304,25 @@ class FederationPlan(_Section):
         for field, on in asked.items():
             if on:
                 raise ValueError(f"{field} is for task.kind 'classification' only")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_of_the_classes(self) -> FederationPlan:
+        self.training.class_weighting.refuse_contradictions(
+            len(self.task.labels), self.task.kind, private=self.privacy.mode != "none"
+        )
+        return self
+
+    @model_validator(mode="after")
+    def _lesions_stay_with_the_scan(self) -> FederationPlan:
+        if self.task.kind == "classification" or not self.augmentation.enabled:
+            return self
+        for field in ("rotation_deg", "shift_mm", "scale", "flip_probability"):
+            if getattr(self.augmentation, field) > 0:
+                raise ValueError(
+                    f"augmentation.{field} moves the scan and not its lesions: set it to 0 for "
+                    f"task.kind {self.task.kind!r}"
+                )
         return self
 
     @model_validator(mode="after")

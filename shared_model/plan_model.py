@@ -11,6 +11,7 @@ from torch import nn
 from shared_model import registry
 from shared_model.atlas.atlas import Atlas
 from shared_model.errors import SmrfedError
+from shared_model.inputs import input_fields
 from shared_model.plan import FederationPlan
 from shared_model.public_weights import load_public_weights
 
@@ -24,18 +25,29 @@ def build_plan_model(
     registry's SMR-E601 to E606.
     """
     config = dict(plan.model.config)
+    entry = registry.model_entry(plan.model.name)
     # The plan's adaptation section is the one source of the switch.
-    site_norm = config.setdefault("site_norm", plan.adaptation.site_norm)
+    site_norm = config.get("site_norm", plan.adaptation.site_norm)
     if site_norm != plan.adaptation.site_norm:
         raise inconsistent(
             f"model.config.site_norm = {site_norm!r}", repr(plan.adaptation.site_norm)
         )
+    if "site_norm" in entry.config.model_fields:
+        config["site_norm"] = site_norm
+    elif site_norm != "off":
+        raise inconsistent(
+            f"adaptation.site_norm = {site_norm!r}",
+            f"'off': model {plan.model.name!r} has no site-adaptive normalisation",
+        )
     if plan.adaptation.site_moments == "affine" and plan.model.name == "smrnet":
         config["embedding_scale"] = True
-    found = registry.model_entry(plan.model.name).task
-    if found != plan.task.kind:
+    if entry.task != plan.task.kind:
         raise inconsistent(
-            f"model {plan.model.name!r} for {found}", f"task.kind {plan.task.kind!r}"
+            f"model {plan.model.name!r} for {entry.task}", f"task.kind {plan.task.kind!r}"
+        )
+    if plan.augmentation.enabled and "volume" not in input_fields(entry.batch):
+        raise inconsistent(
+            "augmentation.enabled = true", f"false: model {plan.model.name!r} reads no volume"
         )
     model = registry.build_model(
         plan.model.name,
@@ -45,7 +57,17 @@ def build_plan_model(
         torch.from_numpy(atlas.adjacency.copy()),
         len(plan.task.labels),
         plan.seed,
+        clinical=plan.input.clinical.width,
     )
+    if plan.model.weights_sha256 is None and getattr(model, "needs_public_weights", False):
+        raise SmrfedError(
+            "SMR-E633",
+            f"model {plan.model.name!r} needs pretrained weights",
+            expected="model.weights_sha256: digest of a file that `smrfed-sim weights import` made",
+            found="no weights: the frozen part would be random",
+            remedy="import a weights file and name it, or set model.config.seeded = true to begin "
+            "from random features knowingly",
+        )
     if plan.model.weights_sha256 is not None:
         weights = load_public_weights(plan.model.weights_sha256, weights_folders)
         registry.load_public_weights(
@@ -61,5 +83,5 @@ def inconsistent(found: str, expected: str) -> SmrfedError:
         "the plan's model, task, parameter groups and site adaptation contradict each other",
         expected=expected,
         found=found,
-        remedy="take [groups] and [task] of the plan from what `smrfed-sim models NAME` prints",
+        remedy="take the plan's sections from what `smrfed-sim models show NAME` prints",
     )

@@ -24,8 +24,18 @@ ENTRY_POINTS = "smrfed.models"
 #: Where ``ENTRY`` of each model of this package is; read when it is asked for, because some need
 #: libraries that take seconds to load.
 _OWN = {
+    "connex": "shared_model.models.connex",
+    "multimodal": "shared_model.models.multimodal",
+    "resnet50": "shared_model.models.resnet50",
+    "resnet50-3d": "shared_model.models.resnet50_3d",
+    "lesion-detector": "shared_model.models.lesion_detector",
     "smrnet": "shared_model.models.smrnet",
+    "unet": "shared_model.models.unet",
+    "unet-transformer": "shared_model.models.unet_transformer",
     "smrnet-published": "shared_model.models.smrnet_published",
+    "smrnet-longitudinal": "shared_model.models.smrnet_longitudinal",
+    "smrnet-volumes": "shared_model.models.smrnet_volumes",
+    "vit-3d": "shared_model.models.vit_3d",
 }
 _REGISTERED: dict[str, ModelEntry] = {}
 

@@ -15,11 +15,21 @@ from shared_model.errors import SmrfedError
 from shared_model.start_environment import start_environment
 from simulations.audit.command import audit_command
 from simulations.battery.command import battery_command
+from simulations.connectomes.command import connectome_command
+from simulations.conversion.command import conversion_command
 from simulations.evaluation.command import evaluate_command
+from simulations.explanation_study.command import explain_study_command
+from simulations.explanation_study.norms_command import volume_norms_command
+from simulations.few_labels.command import cross_disease_command, label_curve_command
+from simulations.lesions.command import lesion_study_command
+from simulations.models.command import models_app
+from simulations.multimodal.command import multimodal_command
 from simulations.pretraining.command import pretrain_command
 from simulations.privacy_study.command import privacy_command
 from simulations.scenarios.command import run_command
 from simulations.scenarios.tracking import track_command
+from simulations.volume_reference.command import volume_reference_command
+from simulations.weights.command import weights_app
 
 app = typer.Typer(
     help="Simulate federations of hospitals on this machine, with synthetic patients.",
@@ -92,13 +102,24 @@ def demo(
         typer.echo(out / "report.json")
 
 
+app.add_typer(models_app, name="models")
 app.command("pretrain")(pretrain_command)
+app.command("volume-reference")(volume_reference_command)
 app.command("audit")(audit_command)
 app.command("privacy")(privacy_command)
 app.command("run")(run_command)
 app.command("track")(track_command)
 app.command("evaluate")(evaluate_command)
 app.command("battery")(battery_command)
+app.command("explain-study")(explain_study_command)
+app.command("volume-norms")(volume_norms_command)
+app.command("lesion-study")(lesion_study_command)
+app.command("connectome-study")(connectome_command)
+app.command("cross-disease")(cross_disease_command)
+app.command("conversion")(conversion_command)
+app.command("label-curve")(label_curve_command)
+app.add_typer(weights_app, name="weights")
+app.command("multimodal-study")(multimodal_command)
 
 
 @app.command("recorded-run")

@@ -10,47 +10,51 @@ from collections.abc import Callable, Mapping
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.agent.acceptance import AcceptedPlans
-from client.agent.aggregation_rounds import restore_terms, store_terms
+from client.agent.aggregation_rounds import restore_terms
 from client.agent.charges import Charges
-from client.agent.clip_rounds import restore_clip, store_clip
 from client.agent.coordinator_keys import CoordinatorKeys
 from client.agent.final_model import keep_final_model
-from client.agent.instructions import admit_instruction, carried_arrays, require_served
+from client.agent.instructions import (
+    admit_instruction,
+    carried_arrays,
+    largest_instruction,
+    require_served,
+)
+from client.agent.masked_rounds import out_of_place, summed_only
 from client.agent.refusal_record import note_refusal
 from client.agent.refusals import site_failed
 from client.agent.replies import Question, ReplyStore
 from client.agent.room import require_room
 from client.agent.sent_archive import SentArchive
 from client.agent.site_data import Progress, SiteData, training_device
-from client.agent.site_rounds import place_site, store_site
+from client.agent.site_rounds import place_site
 from client.agent.state import StateFolder
 from client.agent.state_lock import StateLock
 from client.agent.statistics import released_statistics
-from client.agent.status import Activity, AgentStatus
+from client.agent.status import Activity, AgentStatus, status_of
+from client.agent.trained_round import masked_sum, trained_update
 from client.config import SiteConfig
 from client.egress.acknowledgements import Acknowledgements
 from client.egress.door import CLOSED
-from client.egress.gate import OF_THE_CONTENT, EgressGate
+from client.egress.gate import OF_THE_CONTENT, EgressGate, ReplyArrays
 from client.egress.metrics import leaving_metrics
 from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Receipts
 from client.egress.refusals import Refusals
-from client.privacy.composition import site_trains_in_rounds
 from client.privacy.ledger import Ledger
 from client.privacy.witness import require_charged
 from client.training.examples import PatientExamples
-from client.training.rounds import train_round
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
-from shared_model.adaptation.wire import Carried, carried_shapes
-from shared_model.aggregation.control_wire import CommonControl, control_shapes
+from shared_model.adaptation.wire import Carried
+from shared_model.aggregation.control_wire import CommonControl
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays, largest_body
+from shared_model.protocol.arrays import Arrays, encode_any
 from shared_model.protocol.keys import fingerprint, load_or_create_signing_key
-from shared_model.protocol.messages import Kind, RoundInstruction, RoundReply, decode_header
+from shared_model.protocol.messages import Kind, RoundInstruction, decode_header, is_about_masks
 from shared_model.protocol.sealed import Sealed, seal
 from shared_model.releases.statistics import Statistics, shapes
 
@@ -61,9 +65,11 @@ class SiteAgent:
     """One hospital's side of one accepted plan; answers one instruction at a time.
 
     The guarantee that leaves with a ``train`` reply in mode ``local`` is the one of
-    :func:`client.training.rounds.train_round`, charged to the ledger before it starts. An
-    instruction is answered once: repeated, it gives the stored bytes and spends nothing. A crash
-    at any moment leaves the stored answer or a charged reservation, never an uncharged release.
+    :func:`client.training.rounds.train_round`, in a secure sum the one of
+    :func:`client.training.shared_sum.shared_sum` under masks; charged to the ledger before it
+    starts. An instruction is answered once: repeated, it gives the stored bytes and spends nothing.
+    A crash at any moment leaves the stored answer or a charged reservation, never an uncharged
+    release.
 
     Args:
         config: the site's configuration; ``config.state_dir`` belongs to this object until
@@ -122,6 +128,7 @@ class SiteAgent:
         archive = SentArchive(state.sent, self._policy.max_sent_archive_bytes)
         self._replies = ReplyStore(state.replies, archive=archive)
         self._replies.remove_leftovers()
+        self._masked = summed_only(plan, state.masks, self.name, self._key)
         self._charges = Charges(self._ledger, plan)
         self._model = SiteModel.build(
             plan,
@@ -156,27 +163,12 @@ class SiteAgent:
         served: list[tuple[FederationPlan, Shapes]] = [(self._plan, self._shapes)]
         if self._go_over is not None:
             served += [(a.plan, a.outgoing) for a in self._accepted.all() if a.outgoing is not None]
-        return max(
-            largest_body({**own, **carried_shapes(plan), **control_shapes(plan, own)})
-            for plan, own in served
-        )
+        return max(largest_instruction(plan, own) for plan, own in served)
 
     def status(self) -> AgentStatus:
         """What the agent is doing; nothing in it depends on patients."""
-        runs = self._replies.runs()
-        run_id = next(reversed(runs), "")
-        number, kind = runs.get(run_id, (0, ""))
-        return AgentStatus(
-            site=self.name,
-            plan_name=self._plan.name,
-            plan_digest=self._plan.digest,
-            key_fingerprint=fingerprint(self.public_key),
-            activity=self._activity,
-            run_id=run_id,
-            round=number,
-            kind=kind,
-            started_at_s=self._started_at_s,
-        )
+        known = fingerprint(self.public_key), self._activity, self._replies.runs()
+        return status_of(self.name, self._plan, *known, self._started_at_s)
 
     def prepare(self, progress: Progress | None = None) -> None:
         """Check the privacy engine on public inputs and make the examples of all patients.
@@ -201,7 +193,8 @@ class SiteAgent:
         plan announces no such release), SMR-E405, SMR-E382 and SMR-E345 (arrays), SMR-E346 (control
         variate), SMR-E403 and SMR-E404 (asked before in other words, or too late), the numbered
         errors of archive, ledger and egress gate, SMR-E453 (no room for the answer), SMR-E366 (an
-        acknowledgement of what never left), and SMR-E410 for anything unforeseen.
+        acknowledgement of what never left), those of :mod:`client.agent.masked_rounds`, and
+        SMR-E410 for anything unforeseen.
         """
         try:
             return self._handle(instruction)
@@ -241,10 +234,13 @@ class SiteAgent:
         if reply is not None:
             self._charges.seal(question, reply)
             self._gate.hand_over(reply)
+        elif is_about_masks(header.kind):
+            reply = self._exchange(question, header, instruction.body)
         else:
             shared, carried, control = carried_arrays(instruction, header, self._plan, self._shapes)
             if header.kind != "finalise":
-                self._gate.require_open(self._leaving(header.kind))
+                width = 8 if header.masking is not None else 4
+                self._gate.require_open(self._leaving(header.kind), width)
             if header.kind == "train":
                 reply = self._train(question, header, shared, carried, control)
             elif header.kind != "finalise":
@@ -264,30 +260,35 @@ class SiteAgent:
     ) -> Sealed:
         folder = self._state.model(question.run_id)
         terms = restore_terms(folder, self._plan, self.name, question.round, control)
+        if header.masking is not None and self._masked is not None:
+            self._masked.take_order(header.run_id, header.round, header.masking)
         self._prepare(None)
         self._activity = "training"
         self._begin(question)
         self._model.load_shared(shared)
         place_site(folder, self._model, self.name, question.round, carried, trains=True)
-        trained = train_round(
-            self._model,
-            self._data.train,
-            self._plan,
-            self.name,
-            question.round,
-            question.run_id,
-            restore_clip(folder, question.round),
-            None if carried is None else carried.moments(self._plan),
-            terms,
+        if header.masking is not None and self._masked is not None:
+            integers = masked_sum(self._model, self.name, self._data.train, question, carried)
+            masked = self._masked.mask(header.run_id, header.round, header.masking, integers)
+            self._charges.commit()
+            return self._release(question, header, masked, {})
+        made = trained_update(
+            folder, self._model, self.name, self._data.train, question, carried, terms
         )
-        store_terms(folder, trained, question.round)
-        if self._plan.privacy.clipping == "adaptive":
-            store_clip(folder, trained.clipping_norm, question.round)
-        if site_trains_in_rounds(self._plan):
-            store_site(folder, self._model, question.round)
         self._charges.commit()
-        drawn = int(trained.metrics.get("drawn_patients", 0))
-        return self._release(question, header, trained.delta, trained.metrics, drawn)
+        return self._release(question, header, made.arrays, made.metrics, made.drawn)
+
+    def _exchange(self, question: Question, header: RoundInstruction, body: bytes) -> Sealed:
+        """Answer about masks; what is refused leaves no claim, since nothing was computed of it."""
+        if self._masked is None:
+            raise out_of_place(f"{header.kind!r}", "a secure sum", self._plan.privacy.mode)
+        if header.kind == "keys":
+            self._replies.claim(question)
+        arrays = self._masked.answer(header, body)
+        self._replies.claim(question)
+        reply = self._release(question, header, arrays, {})
+        self._masked.end_round(header)
+        return reply
 
     def _look(
         self,
@@ -315,7 +316,7 @@ class SiteAgent:
 
     def _leaving(self, kind: Kind) -> Shapes:
         """Names and shapes of a reply of this kind."""
-        if kind == "finalise":
+        if kind == "finalise" or is_about_masks(kind):
             return {}
         return self._shapes if kind == "train" else shapes(self._plan, kind)
 
@@ -324,6 +325,8 @@ class SiteAgent:
     ) -> Sealed:
         self._activity = "finalising"
         self._replies.claim(question)
+        if self._masked is not None:
+            self._masked.forget(question.run_id)
         folder = self._state.model(question.run_id)
         keep_final_model(
             folder, self._plan, self._model, self._data, shared, question.round, carried
@@ -334,7 +337,7 @@ class SiteAgent:
         self,
         question: Question,
         header: RoundInstruction,
-        arrays: Arrays,
+        arrays: ReplyArrays,
         metrics: Mapping[str, float],
         patients: int = 0,
     ) -> Sealed:
@@ -343,16 +346,12 @@ class SiteAgent:
         ``patients`` is over how many patients metrics or counts were taken, for mode ``none``. What
         the gate holds for a later hour is stored as well: it is neither lost nor computed again.
         """
-        body = encode_arrays(arrays)
-        asked = header.model_dump(exclude={"body_sha256", "acknowledged"})
-        reply = RoundReply(
-            **asked,
-            body_sha256=body_digest(body),
-            instruction_sha256=question.instruction_sha256,
-            metrics=leaving_metrics(metrics, patients, self._plan.privacy.mode, self._policy),
-        )
+        body = encode_any(arrays)
+        mode = self._plan.privacy.mode
+        leaving = leaving_metrics(metrics, patients, mode, self._policy)
+        reply = header.reply(body, question.instruction_sha256, leaving)
         spent = None
-        if self._plan.privacy.mode != "none":
+        if mode != "none":
             spent = self._ledger.spent(self._plan.privacy.delta)
         held = None
         try:
@@ -363,6 +362,7 @@ class SiteAgent:
                 self._leaving(header.kind),
                 epsilon_after=spent,
                 patients=patients,
+                order=header.unmasking,
             )
         except SmrfedError as error:
             if error.code not in CLOSED:
@@ -379,7 +379,8 @@ class SiteAgent:
 
     def _begin(self, question: Question) -> None:
         """Claim and charge; what cannot be paid leaves nothing on the disk, however often asked."""
-        require_room(self._config.state_dir, self._leaving(question.kind))
+        width = 8 if self._masked is not None else 4
+        require_room(self._config.state_dir, self._leaving(question.kind), width)
         new = self._replies.claim(question)
         try:
             self._charges.reserve(question, self._side(question.kind))

@@ -9,6 +9,7 @@ from client.privacy.ledger import Ledger
 from client.training.examples import PatientExamples
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import release_use
+from shared_model.protocol.messages import is_about_masks
 from shared_model.protocol.sealed import Sealed
 
 
@@ -26,7 +27,7 @@ class Charges:
         Raises the ledger's SMR-E302 when it would overspend.
         """
         kind = question.kind
-        if self._plan.privacy.mode == "none" or kind == "finalise":
+        if self._plan.privacy.mode == "none" or kind == "finalise" or is_about_masks(kind):
             return
         if self._reserved is None or self._reserved[0] != question:
             # A training that failed in this process released nothing: its charge is used again.
@@ -49,7 +50,8 @@ class Charges:
 
     def seal(self, question: Question, reply: Sealed) -> None:
         """Note in the ledger that the stored reply may leave; also after a crash in between."""
-        if question.kind == "finalise" or self._plan.privacy.mode == "none":
+        kind = question.kind
+        if kind == "finalise" or is_about_masks(kind) or self._plan.privacy.mode == "none":
             return
         mine = [
             entry

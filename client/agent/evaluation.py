@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from client.agent.lesion_evaluation import lesion_scores
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.metrics import METRICS, Floats, Ints, bootstrap, checked, stratified_draws
 from shared_model.smrnet.tokens import Tokens
 
 _WITH_INTERVAL = ("balanced_accuracy", "macro_auc")
+
+
+def scores_of_task(
+    model: SiteModel, examples: Sequence[PatientExamples], draws: int, seed: int
+) -> dict[str, Any]:
+    """Figures of the plan's task over at least one patient, as JSON values."""
+    if model.entry.task == "classification":
+        return scores(*probabilities(model, examples), draws, seed)
+    return lesion_scores(model, examples, draws, seed)
 
 
 def probabilities(model: SiteModel, examples: Sequence[PatientExamples]) -> tuple[Ints, Floats]:

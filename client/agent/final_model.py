@@ -8,7 +8,7 @@ from pathlib import Path
 
 from client.agent.aggregation_rounds import own_model
 from client.agent.durable import write_durably
-from client.agent.evaluation import probabilities, scores
+from client.agent.evaluation import scores_of_task
 from client.agent.site_data import SiteData
 from client.agent.site_rounds import place_site
 from client.training.personalise import personalise
@@ -48,14 +48,12 @@ def keep_final_model(
     report = {"plan_digest": plan.digest, "test_patients": len(test), "global": None}
     draws = plan.evaluation.bootstrap_draws
     if test:
-        report["global"] = scores(*probabilities(model, test), draws, plan.seed)
+        report["global"] = scores_of_task(model, test, draws, plan.seed)
     copy = own_model(folder, round_number + 1)
     if model.groups["site"] or copy is not None:
         own = personalise(model, train, plan) | dict(copy or {})
         model.load_own(own)
         write_durably(folder / SITE, encode_arrays(own))
-        report["personalised"] = (
-            scores(*probabilities(model, test), draws, plan.seed) if test else None
-        )
+        report["personalised"] = scores_of_task(model, test, draws, plan.seed) if test else None
     write_durably(folder / EVALUATION, json.dumps(report, indent=1, allow_nan=False).encode())
     _log.info("stored the released model and its local evaluation in %s", folder)

@@ -7,27 +7,31 @@ from collections.abc import Callable
 import numpy as np
 
 from client.agent.acceptance import AcceptedPlans
+from client.agent.masked_rounds import out_of_place
 from client.egress.policy import Shapes
-from shared_model.adaptation.wire import Carried, without_moments
+from shared_model.adaptation.wire import Carried, carried_shapes, without_moments
 from shared_model.aggregation.control_wire import (
     CommonControl,
+    control_shapes,
     require_control_norm,
     without_control,
 )
 from shared_model.aggregation.update_bound import control_norm_bound
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import Arrays, decode_arrays
-from shared_model.protocol.messages import RoundInstruction
+from shared_model.protocol.arrays import Arrays, decode_arrays, largest_body
+from shared_model.protocol.messages import MASK_KINDS, RoundInstruction
 from shared_model.protocol.sealed import Sealed
 from shared_model.releases.schedule import require_planned
+from shared_model.secure_aggregation.plan_block import largest_question
 
 
 def admit_instruction(header: RoundInstruction, plan: FederationPlan, site: str) -> None:
     """Return for a message to this site, about this plan, that the plan announces there.
 
-    Raises SMR-E401 (other plan), SMR-E402 (other site), SMR-E416 (no such round) and SMR-E370 (no
-    evaluation or calibration at this round).
+    Raises SMR-E401 (other plan), SMR-E402 (other site), SMR-E416 (no such round), SMR-E370 (no
+    evaluation or calibration at this round) and SMR-E457 (masks where the plan has none, or none
+    where it has them).
     """
     for code, what, expected, found in (
         ("SMR-E401", "plan", plan.digest, header.plan_digest),
@@ -50,6 +54,31 @@ def admit_instruction(header: RoundInstruction, plan: FederationPlan, site: str)
             remedy="more rounds need a new plan, which every site accepts anew",
         )
     require_planned(plan, header.kind, header.round)
+    _require_exchange(header, plan)
+
+
+def _require_exchange(header: RoundInstruction, plan: FederationPlan) -> None:
+    """Raise SMR-E457 for masks, or none of them, where the plan's privacy mode has it otherwise."""
+    kind, mode = header.kind, plan.privacy.mode
+    if kind in MASK_KINDS and not plan.privacy.summed:
+        raise out_of_place(f"{kind!r}", "privacy mode 'distributed' or 'central'", mode)
+    masking, unmasking = kind == "train" and plan.privacy.summed, kind == "unmask"
+    for name, order, wanted in (
+        ("masking", header.masking, masking),
+        ("unmasking", header.unmasking, unmasking),
+    ):
+        if (order is not None) != wanted:
+            raise out_of_place(
+                f"{kind!r} {'without' if wanted else 'with'} an order in the field {name!r}",
+                f"{'one' if wanted else 'none'} in privacy mode {mode!r}",
+                "none" if order is None else str(order)[:200],
+            )
+
+
+def largest_instruction(plan: FederationPlan, shapes: Shapes) -> int:
+    """Bytes that the body of any instruction under a plan takes at most."""
+    trained = {**shapes, **carried_shapes(plan), **control_shapes(plan, shapes)}
+    return max(largest_body(trained), largest_question(plan))
 
 
 def require_served(

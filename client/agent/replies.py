@@ -21,9 +21,11 @@ from shared_model.protocol.sealed import SIGNATURE_BYTES, Sealed
 
 _MAGIC = b"smrfed-reply-1\n"
 _PREAMBLE = len(_MAGIC) + 32 + 32 + 8 + 8
-# Within a round: the update, then the moments that the next one uses; at the end, the decision rule
-# before the last look at the result.
-_ORDER: tuple[Kind, ...] = ("train", "moments", "calibrate", "evaluate", "finalise")
+# Within a round: keys, the update and what opens its sum, then the moments that the next one uses;
+# at the end, the decision rule before the last look at the result.
+_ORDER: tuple[Kind, ...] = (
+    "keys", "shares", "train", "unmask", "moments", "calibrate", "evaluate", "finalise",
+)  # fmt: skip
 # An instruction costs nothing to invent, and every run leaves claims and a model folder.
 MAX_RUNS = 1000
 _STEM = re.compile(rf"(\d{{7}})-({'|'.join(_ORDER)})")

@@ -18,9 +18,9 @@ _COPIES = 3
 _BESIDE = 16 << 20
 
 
-def require_room(state_dir: Path, leaving: Shapes) -> None:
+def require_room(state_dir: Path, leaving: Shapes, number_bytes: int = 4) -> None:
     """Raise SMR-E453 where the disk cannot take an answer with arrays of these shapes."""
-    size = 4 * sum(math.prod(shape) for shape in leaving.values())
+    size = number_bytes * sum(math.prod(shape) for shape in leaving.values())
     needed = _COPIES * size + _BESIDE
     try:
         free = shutil.disk_usage(state_dir).free

@@ -16,7 +16,7 @@ from client.agent.replies import read_reply
 from client.agent.state import StateFolder
 from client.egress.receipts import Decision
 from shared_model.errors import SmrfedError
-from shared_model.protocol.arrays import body_digest, decode_arrays
+from shared_model.protocol.arrays import body_digest, decode_any
 from shared_model.protocol.sealed import Sealed
 
 
@@ -67,7 +67,7 @@ def arrays_of(reply: Sealed) -> tuple[SentArray, ...]:
             float(value.min()) if value.size else 0.0,
             float(value.max()) if value.size else 0.0,
         )
-        for name, value in decode_arrays(reply.body).items()
+        for name, value in decode_any(reply.body).items()
     )
 
 

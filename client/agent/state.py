@@ -28,6 +28,11 @@ class StateFolder:
         return self.path / "replies"
 
     @property
+    def masks(self) -> Path:
+        """Secrets of secure aggregation, by run and block of rounds: must not leave the site."""
+        return self.path / "masks"
+
+    @property
     def ledger(self) -> Path:
         """The privacy ledger."""
         return self.path / "ledger.sqlite"
@@ -76,6 +81,16 @@ class StateFolder:
     def evaluations(self) -> Path:
         """Local evaluations of models, by run: must not leave the site."""
         return self.path / "evaluations"
+
+    @property
+    def annotations(self) -> Path:
+        """Lesion masks that models propose, by model: must not leave the site."""
+        return self.path / "annotations"
+
+    @property
+    def explanations(self) -> Path:
+        """Explanations of single scans, by model: must not leave the site."""
+        return self.path / "explanations"
 
     @property
     def connection(self) -> Path:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from client.agent.embeddings import mean_embeddings
 from client.agent.evaluation import mean_deviations, mean_probabilities
 from client.privacy.gaussian_release import release_sum
-from client.privacy.secure_random import SecureRandom
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.adaptation import moments
 from shared_model.adaptation.dimensions import moments_projection
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SecureRandom
 from shared_model.releases.statistics import (
     Statistics,
     classes,

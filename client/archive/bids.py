@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from client.archive.content import file_sha256, files_of_several_patients
-from client.archive.labels import MISSING, USUAL_COLUMNS, LabelMapping, normalise
+from client.archive.labels import CLINICAL, MISSING, USUAL_COLUMNS, LabelMapping, normalise
 from client.archive.nifti import check_header
 from client.archive.patients import Patient, Scan
 from client.archive.problems import Defect, Exclusion, Problem, Problems
@@ -146,6 +146,7 @@ class _About:
     age: float | None
     sex: str | None
     measures: tuple[tuple[str, float], ...]
+    clinical: tuple[tuple[str, str], ...]
 
 
 class _Reader:
@@ -259,7 +260,16 @@ class _Reader:
                     continue
                 path = self._first_usable(name, file)
                 if path is not None:
-                    scans.append(Scan(file.session, path, about.label, about.age, about.measures))
+                    scans.append(
+                        Scan(
+                            file.session,
+                            path,
+                            about.label,
+                            about.age,
+                            about.measures,
+                            about.clinical,
+                        )
+                    )
                     sex = about.sex
         ages = [scan.age for scan in scans if scan.age is not None]
         in_time = len(ages) == len(scans)
@@ -279,7 +289,12 @@ class _Reader:
             for measure in self._labels.columns.measures
             if (number := read_number(known[measure], measure, visit)) is not None
         )
-        return _About(label, age, sex, measures)
+        clinical = tuple(
+            (variable, known[CLINICAL + variable].text)
+            for variable in self._labels.columns.clinical_columns
+            if CLINICAL + variable in known
+        )
+        return _About(label, age, sex, measures, clinical)
 
     def _first_usable(self, name: str, file: ScanFile) -> Path | None:
         """The best image of a session that is a T1w volume; the worse ones are not looked at."""
@@ -311,6 +326,9 @@ class _Reader:
                 self._lacks(wanted, visit)
         for measure, column in columns.measures.items():
             if measure not in facts:
+                self._lacks(column, visit)
+        for variable, column in columns.clinical.items():
+            if CLINICAL + variable not in facts:
                 self._lacks(column, visit)
 
     def _lacks(self, column: str, visit: str) -> None:

@@ -38,6 +38,14 @@ class ColumnNames(BaseModel):
     numbers: tuple[str, ...] = Field(
         default=(), description="further columns that hold numbers, such as CDR; default: none"
     )
+    clinical: dict[str, str] = Field(
+        default_factory=dict,
+        description="clinical variable of a plan: its column; default for education, apoe4 and "
+        "mmse: the usual names",
+    )
+    not_collected: tuple[str, ...] = Field(
+        default=(), description="clinical variables that this hospital has for nobody"
+    )
 
     def wanted(self, columns: tuple[str, ...]) -> dict[str, str]:
         """Meaning to case-folded column, for those of a table's ``columns`` that are asked for."""
@@ -48,7 +56,18 @@ class ColumnNames(BaseModel):
             found = next((name for name in names if name in columns), None)
             if found is not None:
                 out[meaning] = found
-        return out | {name: column for name, column in self.measures.items() if column in columns}
+        out |= {name: column for name, column in self.measures.items() if column in columns}
+        for variable, usual in self.clinical_columns.items():
+            found = next((name for name in usual if name in columns), None)
+            if found is not None:
+                out[CLINICAL + variable] = found
+        return out
+
+    @property
+    def clinical_columns(self) -> dict[str, tuple[str, ...]]:
+        """Clinical variable to the case-folded columns that it may stand in."""
+        named = {name: (column.strip().casefold(),) for name, column in self.clinical.items()}
+        return USUAL_CLINICAL | named
 
     @property
     def measures(self) -> dict[str, str]:
@@ -63,6 +82,16 @@ USUAL_COLUMNS = {
     "age": ("age",),
     "sex": ("sex", "gender"),
 }
+
+
+#: The same of clinical variables; a column that is not there is asked for only by a plan.
+USUAL_CLINICAL = {
+    "education": ("education", "education_years", "pteducat"),
+    "apoe4": ("apoe4", "apoe_e4"),
+    "mmse": ("mmse",),
+}
+#: Beginning of what a clinical cell means, apart from the measures of evaluation.
+CLINICAL = "clinical "
 
 
 class LabelMapping(BaseModel):

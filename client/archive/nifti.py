@@ -16,7 +16,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from client.archive.problems import Defect, Problem
 
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+#: What reading a damaged image raises.
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def check_header(path: Path) -> None:
                     Problem.UNREADABLE_IMAGE,
                     f"{path}: cut short, {path.stat().st_size} of {needed} bytes",
                 )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from None
 
 
@@ -69,7 +70,7 @@ def read_volume(path: Path) -> RawVolume:
         image = kind.from_bytes(data)
         _check(path, image)
         voxels = np.asarray(image.dataobj, dtype=np.float32)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from None
     voxels = voxels.reshape(voxels.shape[:3])
     low, high = float(voxels.min()), float(voxels.max())

@@ -11,6 +11,8 @@ class Scan:
     """One T1w image of one visit; ``label`` indexes the plan's labels, ``age`` is in years.
 
     ``measures`` are the further numbers that the site's ``[columns]`` name, ``mmse`` among them.
+    ``clinical`` are cells as they are written, by the name of a clinical variable; what a plan
+    asks for is read by :mod:`client.archive.clinical`.
     """
 
     session: str
@@ -18,6 +20,7 @@ class Scan:
     label: int
     age: float | None
     measures: tuple[tuple[str, float], ...] = ()
+    clinical: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
@@ -21,6 +21,9 @@ from client.commands.serving import PlanDigest, start_with_settings
 from client.config import SiteConfig
 from client.evaluation.held_model import find_model
 from client.privacy.ledger import Ledger
+
+if TYPE_CHECKING:
+    from client.evaluation.lesions import LesionEvaluation
 
 Model = Annotated[
     str,
@@ -55,6 +58,7 @@ def evaluate(
     # The training stack takes seconds to import: a mistake above is told before that.
     import torch
 
+    from client.evaluation.lesions import evaluate_lesions_at_site
     from client.evaluation.local import evaluate_at_site
     from shared_model.evaluation.sentences import sentences
 
@@ -64,14 +68,17 @@ def evaluate(
         epsilon = Ledger(state.ledger).spent(agreed.privacy.delta)
     with Progress(console=err, transient=True) as bar:
         task = bar.add_task("preparing patients", total=None)
-        document, written = evaluate_at_site(
-            site,
-            agreed,
-            held,
-            epsilon,
-            draws,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if agreed.task.kind != "classification":
+            found = evaluate_lesions_at_site(site, agreed, held, epsilon, draws, tell)
+        else:
+            document, written = evaluate_at_site(site, agreed, held, epsilon, draws, tell)
+    if agreed.task.kind != "classification":
+        _show_lesions(found, as_json)
+        return
     if as_json:
         print_json({"page": str(written.page), "json": str(written.json), "csv": str(written.csv)})
         return
@@ -79,3 +86,15 @@ def evaluate(
     for one in sentences(document):
         out.print(f"{one.verdict:>10}  {one.text}", markup=False, highlight=False)
     out.print(f"look at {written.page}", soft_wrap=True, highlight=False)
+
+
+def _show_lesions(found: LesionEvaluation, as_json: bool) -> None:
+    if as_json:
+        print_json({"page": str(found.page), "json": str(found.json)})
+        return
+    out.print(f"[bold red]{STAYS}[/bold red]")
+    for model, figures in found.figures.items():
+        for name in ("dice", "lesion_f1", "sensitivity_at_1_fp", "ap_iou_0.1"):
+            if figures.get(name) is not None:
+                out.print(f"{model:>13}  {name} {figures[name]:.2f}", highlight=False)
+    out.print(f"look at {found.page}", soft_wrap=True, highlight=False)

@@ -38,6 +38,8 @@ from client.ledger_view.timeline import points, timeline
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
+from shared_model.privacy.section import SUMMED
+from shared_model.privacy.trust import trust_in_words
 from shared_model.protocol.keys import load_public_key, load_signing_key, public_path
 
 app = typer.Typer(
@@ -103,6 +105,8 @@ def show(
     for plan in figures.plans:
         budget = "" if plan.epsilon_budget is None else f" of {plan.epsilon_budget:g}"
         facts[f"plan {plan.name}"] = f"epsilon {plan.epsilon:.4f}{budget} at delta {plan.delta:g}"
+        if plan.mode in SUMMED:
+            facts[f"trust, plan {plan.name}"] = f"mode {plan.mode}: {plan.trust}"
     if figures.without_privacy:
         facts["not covered"] = (
             f"{figures.without_privacy} releases in privacy mode none, without noise: no epsilon "
@@ -169,6 +173,7 @@ def show_forecast(
             "patients": f"{train.patients} to train, {test.patients} to test ({source})",
             "costs by itself": f"epsilon {told.alone:.4f} for {told.rounds} rounds at delta "
             f"{delta:g}",
+            "holds if": trust_in_words(asked),
             "spent now": f"epsilon {told.before:.4f} of {told.cap:g} by the worst of them",
             "spent then": f"epsilon {told.after:.4f} of {told.cap:g}",
             "of the plan's own budget": f"epsilon {told.plan_after:.4f} of {told.plan_cap:g}",

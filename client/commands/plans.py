@@ -26,6 +26,7 @@ from client.egress.policy import SitePolicy
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import plan_epsilon
+from shared_model.privacy.trust import trust_in_words
 
 PlanPath = Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")]
 Yes = Annotated[bool, typer.Option("--yes", help="accept without asking")]
@@ -62,12 +63,13 @@ def accept(
                 "this site": f"{entry.name}, {entry.declared_patients} declared patients (public)",
                 "privacy": f"mode {agreed.privacy.mode}, "
                 + (
-                    f"epsilon {spent:.3f} at delta {agreed.privacy.delta:g} per patient "
-                    f"(the plan's budget {agreed.privacy.epsilon:g}, "
+                    f"epsilon {spent:.3f} at delta {agreed.privacy.delta:g} per "
+                    f"{agreed.privacy.unit} (the plan's budget {agreed.privacy.epsilon:g}, "
                     f"this hospital's cap {policy.max_epsilon:g})"
                     if private
                     else "no guarantee: for public or synthetic data only"
                 ),
+                "trust": trust_in_words(agreed),
                 "training": f"{agreed.training.rounds} rounds of {agreed.training.local_steps} "
                 f"steps, sampling rate {agreed.training.sampling_rate:g}",
                 "leaves": "only what is listed below" + ("" if private else _metrics(policy)),

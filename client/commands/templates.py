@@ -48,6 +48,9 @@ threads = 1
 # People in participants.tsv without an image: "error", or "skip" to leave them out.
 missing_images = "error"
 
+# Scans without a lesion mask, in plans about lesions: "error", or "skip" to leave them out.
+missing_masks = "error"
+
 # The plan's labels, each with this archive's own words for it; exclude lists words that take no
 # part. A word that is neither mapped nor excluded is an error: nobody is left out by accident.
 [labels]
@@ -82,11 +85,15 @@ POLICY_TOML = """\
 # is not known here stops everything. "smrfed-site policy check PLAN" explains what follows.
 
 # "local": differential privacy per patient, noise added inside this hospital.
+# "distributed": the hospitals add shares of one noise to a sum of which nobody sees a part; the
+# other hospitals are trusted with their shares, as far as the plan counts on them.
+# "central": the coordinator adds that noise, and is trusted with the exact sum of all hospitals.
 # "none": no guarantee; only for public or synthetic data.
 modes = ["local"]
 
 # The only models, plans (digests) and coordinator keys (fingerprints); without these lines: the
-# models of this installation, the plans that a person accepts, the key that site.toml names.
+# models of this installation (smrfed-sim models lists them), the plans that a person accepts, the
+# key that site.toml names.
 # allowed_models = ["smrnet"]
 # allowed_plans = ["<64 hexadecimal digits>"]
 # coordinators = ["0123-4567-89ab-cdef-0123-4567-89ab-cdef"]
@@ -104,16 +111,16 @@ max_delta = 1e-5
 max_reply_bytes = 4194304
 max_shared_parameters = 50000
 
-# Training loss and drawn patients in mode "none"; in mode "local" no metrics ever leave.
+# Training loss and drawn patients in mode "none"; in a private mode no metrics ever leave.
 allow_metrics = false
 
 # Counts on test patients, sums for calibration, moments of embeddings that align the sites: with
-# noise, and charged, in mode "local".
+# noise of this hospital's own, and charged, in every private mode.
 allow_evaluation = false
 allow_calibration = false
 allow_moments = false
 
-# Mode "none": nothing that was counted over fewer patients leaves. (In mode "local" the noise
+# Mode "none": nothing that was counted over fewer patients leaves. (In a private mode the noise
 # protects every patient of a cell of any size.)
 min_cell = 10
 

@@ -12,6 +12,8 @@ from shared_model.aggregation.wording import aggregation_in_words
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import plan_epsilon
+from shared_model.privacy.summed_noise import grid_delta
+from shared_model.privacy.trust import trust_in_words, unit_in_words
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ def admissions(
     yield _model(policy, plan)
     yield _plan(policy, plan)
     yield _mode(policy, plan)
+    if plan.privacy.mode != "none":
+        yield _trust(plan)
     yield _soundness(plan)
     said = aggregation_in_words(plan)
     yield Admission("aggregation", said, "any: it looks at no patient, and comes after the noise")
@@ -38,21 +42,22 @@ def admissions(
         yield from _budget(policy, plan)
     yield from _statistics(policy, plan)
     if shared_shapes is not None:
-        yield size_admission(policy, shared_shapes)
+        yield size_admission(policy, shared_shapes, 8 if plan.privacy.summed else 4)
 
 
-def size_admission(policy: SitePolicy, shapes: Shapes) -> Admission:
-    """Whether arrays of these shapes fit in a reply."""
+def size_admission(policy: SitePolicy, shapes: Shapes, number_bytes: int = 4) -> Admission:
+    """Whether arrays of these shapes fit in a reply; a masked number has 8 bytes."""
     numbers = sum(math.prod(shape) for shape in shapes.values())
-    subject, asks = "size of a reply", f"{numbers:,} numbers, {4 * numbers:,} bytes"
+    size = number_bytes * numbers
+    subject, asks = "size of a reply", f"{numbers:,} numbers, {size:,} bytes"
     allows = f"{policy.max_shared_parameters:,} numbers, {policy.max_reply_bytes:,} bytes"
     error = None
     if numbers > policy.max_shared_parameters:
         limit = f"max_shared_parameters = {policy.max_shared_parameters}"
         error = _beyond("SMR-E314", "the number of shared parameters", limit, numbers)
-    elif 4 * numbers > policy.max_reply_bytes:
+    elif size > policy.max_reply_bytes:
         limit = f"max_reply_bytes = {policy.max_reply_bytes}"
-        error = _beyond("SMR-E314", "the size of a reply", limit, f"{4 * numbers} bytes")
+        error = _beyond("SMR-E314", "the size of a reply", limit, f"{size} bytes")
     return Admission(subject, asks, allows, error)
 
 
@@ -82,6 +87,12 @@ def _mode(policy: SitePolicy, plan: FederationPlan) -> Admission:
     if mode not in policy.modes:
         error = _beyond("SMR-E311", "the privacy mode", f"modes {list(policy.modes)}", mode)
     return Admission("privacy mode", mode, ", ".join(policy.modes) or "none at all", error)
+
+
+def _trust(plan: FederationPlan) -> Admission:
+    """Under which trust the figures hold; the policy's modes are what allows it."""
+    asks = f"{trust_in_words(plan)}; epsilon hides a {unit_in_words(plan)}"
+    return Admission("trust", asks, f"what mode {plan.privacy.mode!r} needs", None)
 
 
 def _soundness(plan: FederationPlan) -> Admission:
@@ -122,6 +133,8 @@ def _budget(policy: SitePolicy, plan: FederationPlan) -> Iterator[Admission]:
             "(shared_model.privacy.plan_cost.calibrate_plan_noise gives the multiplier)",
         )
     asks = f"epsilon {needed:.3f} for all its releases"
+    if privacy.summed:
+        asks += f", and {grid_delta(plan, needed):.1g} on delta for the integer grid"
     yield Admission("cost of the plan", asks, f"{privacy.epsilon:g}, its own budget", error)
 
 

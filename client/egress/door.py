@@ -9,6 +9,7 @@ from client.egress.policy import SitePolicy
 from client.egress.receipts import Receipt
 from client.egress.release_hours import opens_at
 from shared_model.errors import SmrfedError
+from shared_model.protocol.messages import MASK_KINDS
 
 _DAY = timedelta(hours=24)
 #: Refusals that time alone settles: the same answer may leave later.
@@ -53,11 +54,16 @@ def require_open(
 
 
 def _recent(receipts: Iterable[Receipt], now: datetime) -> list[tuple[datetime, int]]:
-    """Time and bytes of the releases of the last 24 hours, oldest first; empty replies aside."""
+    """Time and bytes of the releases of the last 24 hours, oldest first.
+
+    Without replies that are empty or hold keys and shares of masks: nothing about patients.
+    """
     times = (
         (datetime.fromisoformat(receipt.time), receipt.decision.bytes)
         for receipt in receipts
-        if receipt.decision.released and (receipt.decision.bytes or receipt.decision.metrics)
+        if receipt.decision.released
+        and receipt.decision.kind not in MASK_KINDS
+        and (receipt.decision.bytes or receipt.decision.metrics)
     )
     return [(time, size) for time, size in times if time > now - _DAY]
 

@@ -104,15 +104,22 @@ def _leaving(plan: FederationPlan, around: Circumstances) -> list[Line]:
     lines = []
     for planned in planned_releases(plan):
         what = {
-            "train": "update of the shared parameters",
+            "train": "part of the sum"
+            if plan.privacy.summed
+            else "update of the shared parameters",
             "evaluate": "counts on test patients",
             "calibrate": "sums for calibration",
             "moments": "moments of embeddings by class",
         }[planned.purpose]
         asks = f"{planned.count} times, {noised}"
+        if planned.purpose == "train" and plan.privacy.mode == "distributed":
+            asks = f"{planned.count} times, masked, with a share of the noise"
+        elif planned.purpose == "train" and plan.privacy.mode == "central":
+            asks = f"{planned.count} times, masked, without noise of this hospital's own"
         if planned.purpose == "train" and around.outgoing is not None:
             numbers = sum(math.prod(shape) for shape in around.outgoing.values())
-            asks += f": {len(around.outgoing)} arrays, {numbers:,} numbers, {4 * numbers:,} bytes"
+            size = (8 if plan.privacy.summed else 4) * numbers
+            asks += f": {len(around.outgoing)} arrays, {numbers:,} numbers, {size:,} bytes"
         lines.append(Line(f"leaves: {what}", asks, "as above", "note"))
     if around.outgoing is None:
         asks = f"names that match {list(plan.groups.shared)}"

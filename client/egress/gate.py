@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from client.egress.door import CLOSED, require_open
+from client.egress.masked_schema import holds_integers, masked_problems
 from client.egress.policy import Shapes, SitePolicy
 from client.egress.receipts import Decision, Receipts
 from shared_model.aggregation.update_bound import update_norm_bound
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
-from shared_model.protocol.arrays import Arrays, body_digest, encode_arrays
-from shared_model.protocol.messages import RoundReply, decode_header
+from shared_model.protocol.arrays import Arrays, body_digest, encode_any
+from shared_model.protocol.messages import MASK_KINDS, Kind, RoundReply, decode_header
 from shared_model.protocol.sealed import Sealed, message_digest
 from shared_model.releases.statistics import Statistics, norm_bound
+from shared_model.secure_aggregation.messages import UnmaskOrder
 
 #: Refusals of what a reply holds; the same work would meet them again.
 OF_THE_CONTENT = ("SMR-E320", "SMR-E321", "SMR-E322", "SMR-E323", "SMR-E325")
@@ -28,13 +32,18 @@ _STATISTICS = {
     "moments": "allow_moments",
 }
 
+#: Arrays of a reply: float32, or the integers of the secure aggregation.
+ReplyArrays = Mapping[str, npt.NDArray[Any]]
+
 
 class EgressGate:
     """Allows exactly what plan and policy name, writes a receipt for every decision, fails closed.
 
     The gate is a schema allow-list (names, shapes, float32, finite, size, metrics), a sanity bound
     on the norm, and a door that is open at the policy's hours; it is the second line behind the DP
-    mechanism and gives no privacy guarantee of its own. ``clock`` gives the time in UTC.
+    mechanism and gives no privacy guarantee of its own. Masked integers have names, types and sizes
+    of their own and no norm to look at; keys and shares of them hold nothing about patients and may
+    leave at any hour. ``clock`` gives the time in UTC.
     """
 
     def __init__(
@@ -47,7 +56,7 @@ class EgressGate:
         self._receipts = receipts
         self._clock = clock
 
-    def require_open(self, shapes: Shapes) -> None:
+    def require_open(self, shapes: Shapes, number_bytes: int = 4) -> None:
         """Raise SMR-E360 or SMR-E361 when arrays of these shapes could not leave now.
 
         Asked before a patient is touched: what could not leave is not computed, nor charged. Raises
@@ -55,18 +64,19 @@ class EgressGate:
         """
         self._policy.require_unchanged()
         if shapes:
-            size = 4 * sum(math.prod(shape) for shape in shapes.values())
+            size = number_bytes * sum(math.prod(shape) for shape in shapes.values())
             require_open(self._policy, self._receipts.read(), size, self._clock())
 
     def release(
         self,
         header: RoundReply,
-        arrays: Arrays,
+        arrays: ReplyArrays,
         plan: FederationPlan,
         expected_shapes: Shapes,
         *,
         epsilon_after: float | None = None,
         patients: int | None = None,
+        order: UnmaskOrder | None = None,
     ) -> None:
         """Return when this reply may leave, once its receipt is on disk; raise otherwise.
 
@@ -75,9 +85,11 @@ class EgressGate:
             arrays: the reply's arrays by name.
             plan: the accepted plan.
             expected_shapes: what this kind of reply holds by name; a ``finalise`` reply holds none.
+                Of a masked vector, the shapes of the shared parameters that are flat in it.
             epsilon_after: what the ledger will have spent, for the receipt.
             patients: mode ``none``: over how many patients the reply's metrics or counts were
                 taken; unknown counts as none.
+            order: what an ``unmask`` reply answers.
 
         Raises SMR-E311 to E316, E304, E362 and E364 (policy), SMR-E320 (names or shapes), SMR-E321
         (dtype or not finite), SMR-E322 (header), SMR-E323 (metrics), SMR-E325 (norm), SMR-E327 (no
@@ -85,7 +97,7 @@ class EgressGate:
         day's limit is **held**: SMR-E360 or SMR-E361, and :meth:`hand_over` lets it out later.
         """
         try:
-            self._check(header, arrays, plan, expected_shapes, patients)
+            self._check(header, arrays, plan, expected_shapes, patients, order)
             self._require_open_for(header, arrays)
         except SmrfedError as error:
             self._record(header, arrays, plan, epsilon_after, released=False, rule=error.code)
@@ -111,7 +123,7 @@ class EgressGate:
         mine = [r.decision for r in known if r.decision.reply_sha256 == digest]
         if any(decision.released for decision in mine):
             # It left before and may leave again: only the hours count, not the day's amounts.
-            if mine[-1].bytes or mine[-1].metrics:
+            if header.kind not in MASK_KINDS and (mine[-1].bytes or mine[-1].metrics):
                 require_open(self._policy, (), 0, self._clock())
             return
         if not mine or mine[-1].rule not in CLOSED:
@@ -123,17 +135,23 @@ class EgressGate:
     def _check(
         self,
         header: RoundReply,
-        arrays: Arrays,
+        arrays: ReplyArrays,
         plan: FederationPlan,
         expected_shapes: Shapes,
         patients: int | None,
+        order: UnmaskOrder | None,
     ) -> None:
         self._policy.require_unchanged()
         self._policy.admit_plan(plan)
         _check_kind(header, self._policy)
         expected = {} if header.kind == "finalise" else expected_shapes
-        _check_schema(arrays, expected)
-        self._policy.admit_size(expected)
+        integers = holds_integers(header.kind, plan)
+        if integers:
+            _check_integers(header, arrays, plan, expected, order)
+        else:
+            _check_schema(arrays, expected)
+        if header.kind not in MASK_KINDS:
+            self._policy.admit_size(expected, 8 if integers else 4)
         _check_header(header, arrays, plan, self._policy.max_reply_bytes)
         if header.metrics and not (plan.privacy.mode == "none" and self._policy.allow_metrics):
             raise _refused(
@@ -144,10 +162,12 @@ class EgressGate:
             raise _refused("SMR-E323", "a metric that is not finite", "numbers", header.metrics)
         if plan.privacy.mode == "none":
             self._check_cell(header, patients or 0)
+        if integers or header.kind == "finalise":
+            return  # whatever is under a mask is uniform
         if header.kind == "train":
             _check_norm(header, arrays, plan)
-        elif header.kind != "finalise":
-            _check_sums(header, arrays, plan, header.kind)
+        else:
+            _check_sums(header, arrays, plan, _statistics(header.kind))
 
     def _check_cell(self, header: RoundReply, patients: int) -> None:
         counted = header.kind in _STATISTICS or bool(header.metrics)
@@ -157,16 +177,16 @@ class EgressGate:
                 f"min_cell = {self._policy.min_cell}", patients,
             )  # fmt: skip
 
-    def _require_open_for(self, header: RoundReply, arrays: Arrays) -> None:
+    def _require_open_for(self, header: RoundReply, arrays: ReplyArrays) -> None:
         # An empty reply says that a site is done, nothing else: it may leave at any hour.
-        if arrays or header.metrics:
+        if header.kind not in MASK_KINDS and (arrays or header.metrics):
             size = sum(value.nbytes for value in arrays.values())
             require_open(self._policy, self._receipts.read(), size, self._clock())
 
     def _record(
         self,
         header: RoundReply,
-        arrays: Arrays,
+        arrays: ReplyArrays,
         plan: FederationPlan,
         epsilon_after: float | None,
         *,
@@ -207,9 +227,9 @@ def _check_kind(header: RoundReply, policy: SitePolicy) -> None:
         raise _refused("SMR-E364", f"a reply of kind {header.kind}", f"{field} = true", "false")
 
 
-def _reply_digest(header: RoundReply, arrays: Arrays) -> str:
+def _reply_digest(header: RoundReply, arrays: ReplyArrays) -> str:
     try:
-        return message_digest(header.canonical_json, encode_arrays(arrays)).hex()
+        return message_digest(header.canonical_json, encode_any(arrays)).hex()
     except (SmrfedError, ValueError):
         # Arrays that cannot be sent, or a header without canonical form, have no digest.
         return "0" * 64
@@ -222,7 +242,26 @@ def _check_sums(header: RoundReply, arrays: Arrays, plan: FederationPlan, kind: 
         raise _refused("SMR-E325", "sums over patients of this norm", f"at most {bound:.4g}", norm)
 
 
-def _check_schema(arrays: Arrays, expected: Shapes) -> None:
+def _statistics(kind: Kind) -> Statistics:
+    for known in ("evaluate", "calibrate", "moments"):
+        if kind == known:
+            return known
+    raise ValueError(f"no sums over patients: {kind}")
+
+
+def _check_integers(
+    header: RoundReply,
+    arrays: ReplyArrays,
+    plan: FederationPlan,
+    shared: Shapes,
+    order: UnmaskOrder | None,
+) -> None:
+    numbers = sum(math.prod(shape) for shape in shared.values())
+    for problem in masked_problems(header, header.kind, arrays, plan, numbers, order):
+        raise _refused("SMR-E320", *problem)
+
+
+def _check_schema(arrays: ReplyArrays, expected: Shapes) -> None:
     if set(arrays) != set(expected):
         difference = sorted(set(arrays) ^ set(expected))
         raise _refused(
@@ -238,11 +277,13 @@ def _check_schema(arrays: Arrays, expected: Shapes) -> None:
             raise _refused("SMR-E321", f"array {name!r}", "finite numbers", "NaN or infinity")
 
 
-def _check_header(header: RoundReply, arrays: Arrays, plan: FederationPlan, limit: int) -> None:
+def _check_header(
+    header: RoundReply, arrays: ReplyArrays, plan: FederationPlan, limit: int
+) -> None:
     plan.site(header.site)
     if header.plan_digest != plan.digest:
         raise _refused("SMR-E322", "a reply under another plan", plan.digest, header.plan_digest)
-    body = encode_arrays(arrays)
+    body = encode_any(arrays)
     if header.body_sha256 != body_digest(body):
         raise _refused(
             "SMR-E322", "a header of another body", body_digest(body), header.body_sha256

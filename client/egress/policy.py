@@ -31,7 +31,10 @@ class SitePolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modes: tuple[PrivacyMode, ...] = Field(
-        default=("local",), description="privacy modes; 'none' is for public or synthetic data only"
+        default=("local",),
+        description="privacy modes that plans may use; 'distributed' trusts other hospitals with "
+        "their share of the noise, 'central' the coordinator with all of it, 'none' is for public "
+        "or synthetic data only",
     )
     allowed_models: tuple[str, ...] | None = Field(
         default=None, description="models that plans may train; none: those of this installation"
@@ -55,23 +58,23 @@ class SitePolicy(BaseModel):
         default=50_000, ge=1, description="numbers that one reply may hold"
     )
     allow_metrics: bool = Field(
-        default=False, description="metrics may leave in mode 'none'; in mode 'local' never"
+        default=False, description="metrics may leave in mode 'none'; in a private mode never"
     )
     allow_evaluation: bool = Field(
-        default=False, description="counts on test patients may leave: with noise in mode 'local'"
+        default=False, description="counts on test patients may leave: with noise in private modes"
     )
     allow_calibration: bool = Field(
-        default=False, description="sums for calibration may leave: with noise in mode 'local'"
+        default=False, description="sums for calibration may leave: with noise in private modes"
     )
     allow_moments: bool = Field(
         default=False,
-        description="moments of embeddings may leave (layer B): with noise in mode 'local'",
+        description="moments of embeddings may leave (layer B): with noise in private modes",
     )
     min_cell: int = Field(
         default=10,
         ge=1,
-        description="mode 'none': nothing counted over fewer patients leaves; in mode 'local' the "
-        "noise protects every patient of a cell of any size",
+        description="mode 'none': nothing counted over fewer patients leaves; in private modes "
+        "the noise protects every patient of a cell of any size",
     )
     release_hours: tuple[ReleaseHours, ...] = Field(
         default=(), max_length=64, description="windows in which data may leave; none: always"
@@ -180,10 +183,13 @@ class SitePolicy(BaseModel):
                 "coordinator_key in site.toml or coordinators in the policy",
             )
 
-    def admit_size(self, shapes: Shapes) -> None:
-        """Raise SMR-E314 when arrays of these shapes would be more than a reply may hold."""
+    def admit_size(self, shapes: Shapes, number_bytes: int = 4) -> None:
+        """Raise SMR-E314 when arrays of these shapes would be more than a reply may hold.
+
+        A number of a masked sum has 8 bytes.
+        """
         from client.egress.admission import size_admission
 
-        error = size_admission(self, shapes).error
+        error = size_admission(self, shapes, number_bytes).error
         if error is not None:
             raise error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from client.agent.durable import make_private_folder
@@ -32,11 +32,11 @@ from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Arrays
 
 RELEASED, PERSONALISED = "released", "personalised"
-_TITLES = {
+TITLES = {
     RELEASED: "Released model, as an unseen hospital runs it",
     PERSONALISED: "Released model with this hospital's own parameters",
 }
-_NOTICE = (
+NOTICE = (
     "Nothing in this folder may leave the hospital: the figures depend on single patients, without "
     "noise.\nWhat may leave goes through the site's policy and egress gate.\n"
 )
@@ -61,25 +61,11 @@ def predictions_at_site(
         training_device(config.device),
     )
     model.load_shared(held.shared)
-    seen = config.name in plan.weights
-    patients = scan_source(config, plan).patients()
-    if seen:
-        data = SiteData(config, plan, model)
-        data.prepare(progress)
-        split, examples = split_by_plan(patients, plan), data.test
-    else:
-        split = Split((), patients)
-        examples = _everybody(config, plan, model, patients, progress)
+    seen, split, examples = patients_at_site(config, plan, model, progress)
     known = {patient.id: patient for patient in split.test}
     chosen = [known[example.id] for example in examples]
     tables = {}
-    arms: Mapping[str, Arrays | None] = {RELEASED: None, PERSONALISED: held.site}
-    for key, own in arms.items():
-        if key == PERSONALISED and own is None:
-            continue
-        model.reset_site()
-        if own is not None:
-            model.load_own(own)
+    for key in with_own_parameters(model, held):
         label, probability = probabilities(model, examples)
         tables[key] = site_table(
             config.name,
@@ -92,6 +78,33 @@ def predictions_at_site(
             seen=seen,
         )
     return tables, {f"{config.name}/{patient.id}" for patient in split.train}
+
+
+def with_own_parameters(model: SiteModel, held: HeldModel) -> Iterator[str]:
+    """Put the released and then the personalised parameters into the model, where there are any."""
+    arms: Mapping[str, Arrays | None] = {RELEASED: None, PERSONALISED: held.site}
+    for key, own in arms.items():
+        if key == PERSONALISED and own is None:
+            continue
+        model.reset_site()
+        if own is not None:
+            model.load_own(own)
+        yield key
+
+
+def patients_at_site(
+    config: SiteConfig,
+    plan: FederationPlan,
+    model: SiteModel,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[bool, Split, tuple[PatientExamples, ...]]:
+    """Whether the site took part, its split, and examples of those that may be tested on."""
+    patients = scan_source(config, plan).patients()
+    if config.name in plan.weights:
+        data = SiteData(config, plan, model)
+        data.prepare(progress)
+        return True, split_by_plan(patients, plan), data.test
+    return False, Split((), patients), _everybody(config, plan, model, patients, progress)
 
 
 def _everybody(
@@ -129,7 +142,7 @@ def evaluate_at_site(
         draws=draws,
         seed=plan.seed,
         headline=PERSONALISED if PERSONALISED in tables else RELEASED,
-        titles=_TITLES,
+        titles=TITLES,
         trained_on=trained_on,
         provenance=Provenance(
             command=f"smrfed-site evaluate {held.name}",
@@ -147,7 +160,7 @@ def evaluate_at_site(
     folder = StateFolder(config.state_dir).evaluations / held.name
     make_private_folder(folder.parent)
     make_private_folder(folder)
-    write_text(folder / "MUST_NOT_LEAVE.txt", _NOTICE)
+    write_text(folder / "MUST_NOT_LEAVE.txt", NOTICE)
     for key, table in tables.items():
         write_csv(table, folder / f"predictions-{key}.csv")
     return document, write_evaluation(document, folder)

@@ -116,7 +116,7 @@ def _page(content: Export, svg: str) -> str:
         [(f"{v.epsilon:.4f}", _number(v.replace_one), str(v.patients)) for v in o.levels],
     )
     plans = _table(
-        ("plan", "ε, worst patient", "budget", "δ", "charges", "digest"),
+        ("plan", "ε, worst patient", "budget", "δ", "charges", "digest", "who is trusted"),
         [
             (
                 p.name,
@@ -125,6 +125,7 @@ def _page(content: Export, svg: str) -> str:
                 f"{p.delta:g}",
                 ", ".join(f"{count} {purpose}" for purpose, count in p.releases.items()) or "none",
                 p.digest[:16],
+                p.trust or "unknown",
             )
             for p in o.plans
         ],

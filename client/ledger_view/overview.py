@@ -13,7 +13,8 @@ from client.egress.policy import SitePolicy
 from client.egress.receipts import Receipt
 from client.privacy.ledger import Ledger, LedgerEntry
 from client.privacy.per_patient import exposure_epsilon
-from shared_model.plan import FederationPlan
+from shared_model.plan import FederationPlan, PrivacyMode
+from shared_model.privacy.trust import trust_in_words
 
 
 class _Figures(BaseModel):
@@ -29,7 +30,10 @@ class PatientLevel(_Figures):
 
 
 class PlanShare(_Figures):
-    """What one plan has cost its worst patient, by itself, at its own delta."""
+    """What one plan has cost its worst patient, by itself, at its own delta.
+
+    ``trust``: who must be trusted for that figure to hold; ``None`` for an unknown plan.
+    """
 
     name: str
     digest: str
@@ -37,6 +41,8 @@ class PlanShare(_Figures):
     epsilon: float
     epsilon_budget: float | None
     releases: dict[str, int]
+    mode: PrivacyMode | None = None
+    trust: str | None = None
 
 
 class Overview(_Figures):
@@ -143,6 +149,8 @@ def _shares(
                 epsilon=ledger.spent(own, digest),
                 epsilon_budget=plan.privacy.epsilon if plan else None,
                 releases=dict(Counter(e.purpose for e in entries if e.plan_digest == digest)),
+                mode=plan.privacy.mode if plan else None,
+                trust=trust_in_words(plan) if plan else None,
             )
         )
     return out

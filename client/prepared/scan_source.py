@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.archive.bids import read_bids_archive
+from client.archive.lesions import divided_by_mask, require_masks
 from client.archive.patients import Patient, Scan
 from client.config import SiteConfig
 from client.prepared.native_site import NativeSite
@@ -39,17 +40,26 @@ class ScanSource(Protocol):
 class AlignedScans:
     """Scans that came skull-stripped and aligned to MNI152; prepared here when needed.
 
-    A single defect in the archive stops it: nobody has looked at such scans before.
+    A single defect in the archive stops it: nobody has looked at such scans before. For a task of
+    lesions, diagnoses are not looked at, and every scan needs a mask instead.
     """
 
     def __init__(self, config: SiteConfig, plan: FederationPlan) -> None:
         self._config = config
-        self._labels = plan.task.labels
+        self._lesions = plan.task.kind != "classification"
+        self._labels = () if self._lesions else plan.task.labels
         self._store = PreparedStore(config.state_dir, plan.input.grid, plan.input.intensity)
 
     def patients(self) -> tuple[Patient, ...]:
-        """Everybody; raises SMR-E203 to E224."""
-        return read_bids_archive(self._config.dataset, self._config.label_mapping, self._labels)
+        """Everybody; raises SMR-E203 to E228."""
+        config = self._config
+        patients = read_bids_archive(config.dataset, config.label_mapping, self._labels)
+        if not self._lesions:
+            return patients
+        marked, _ = divided_by_mask(config.dataset, patients)
+        if config.missing_masks == "error" or not marked:
+            require_masks(config.dataset, patients)
+        return marked
 
     def prepare(self, patients: Sequence[Patient], progress: Progress | None = None) -> None:
         """See :meth:`PreparedStore.prepare`."""
@@ -116,7 +126,15 @@ class NativeScans:
 
 
 def scan_source(config: SiteConfig, plan: FederationPlan) -> ScanSource:
-    """The source that a plan asks for."""
+    """The source that a plan asks for; SMR-E229 for lesions on scans as acquired."""
     if plan.input.preparation.source == "native":
+        if plan.task.kind != "classification":
+            raise SmrfedError(
+                "SMR-E229",
+                "lesion masks are read for aligned scans only",
+                expected='input.preparation.source = "mni152" in a plan of this task',
+                found='"native"',
+                remedy="align scans and masks to MNI152 together before they enter the archive",
+            )
         return NativeScans(config, plan)
     return AlignedScans(config, plan)

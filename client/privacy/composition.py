@@ -10,7 +10,8 @@ def site_trains_in_rounds(plan: FederationPlan) -> bool:
     """Whether site parameters take part in the rounds' gradient steps.
 
     With ``personalise = "private"``: clipped and noised together with the shared ones
-    (:mod:`client.training.rounds`). Otherwise only FedBN-like training without privacy.
+    (:mod:`client.training.rounds`), in mode ``local`` only. Otherwise only FedBN-like training
+    without privacy.
     """
     if plan.adaptation.personalise == "private":
         return True
@@ -38,7 +39,7 @@ def refuse_unsound(plan: FederationPlan) -> None:
         raise SmrfedError(
             "SMR-E304",
             "site_norm 'local' would train site parameters without noise between releases",
-            expected="site_norm 'off', 'shared' or 'residual' in privacy mode 'local', or "
+            expected="site_norm 'off', 'shared' or 'residual' with privacy, or "
             "personalise 'private'",
             found="site_norm 'local'",
             remedy="set adaptation.site_norm to 'residual': the site then fits its residual after "

@@ -15,7 +15,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from client.privacy.secure_random import RandomStream
+from shared_model.privacy.secure_random import RandomStream
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from client.egress.receipts import Receipt
 from client.privacy.ledger import Ledger
 from shared_model.errors import SmrfedError
+from shared_model.protocol.messages import MASK_KINDS
+
+#: What holds nothing about patients.
+_COST_NOTHING = ("finalise", *MASK_KINDS)
 
 
 def require_charged(ledger: Ledger, receipts: Iterable[Receipt]) -> None:
@@ -20,7 +24,7 @@ def require_charged(ledger: Ledger, receipts: Iterable[Receipt]) -> None:
     charged = {(entry.run_id, entry.round, entry.purpose) for entry in ledger.entries()}
     for receipt in receipts:
         made = receipt.decision
-        if not made.released or made.mode == "none" or made.kind == "finalise":
+        if not made.released or made.mode == "none" or made.kind in _COST_NOTHING:
             continue
         if (made.run_id, made.round, made.kind) not in charged:
             raise SmrfedError(

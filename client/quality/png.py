@@ -39,6 +39,26 @@ def encode_png(pixels: npt.NDArray[np.uint8], palette: Sequence[Colour]) -> byte
     )
 
 
+def encode_colour_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """An 8-bit RGB image of ``(rows, columns, 3)``, from the top left. The same pixels, the same
+    bytes. Raises ValueError for another shape or type.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"expected (rows, columns, 3) uint8, found {pixels.shape} {pixels.dtype}")
+    rows, columns, _ = pixels.shape
+    lines = np.zeros((rows, columns * 3 + 1), dtype=np.uint8)
+    lines[:, 1:] = pixels.reshape(rows, columns * 3)
+    head = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _chunk(b"IHDR", head),
+            _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
 def data_url(png: bytes) -> str:
     """The image as text for an ``img`` element."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from client.privacy.secure_random import SeededRandom
+from shared_model.privacy.secure_random import SeededRandom
 
 
 @contextmanager

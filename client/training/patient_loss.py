@@ -38,10 +38,14 @@ class PatientLoss:
 
     alignment: Alignment | None = None
     task: Callable[[Any, Tensor], Tensor] = class_losses
+    #: Public weight of each class, before the clip; empty: all count the same.
+    class_weights: tuple[float, ...] = ()
 
     def __call__(self, output: ModelOutput, labels: Tensor) -> Tensor:
         """``(B,)`` losses of scans with targets ``(B, ...)``; also under ``vmap`` with B = 1."""
         loss = self.task(output, labels)
+        if self.class_weights:
+            loss = loss * loss.new_tensor(self.class_weights)[labels]
         if self.alignment is None:
             return loss
         return loss + self.alignment(output.embedding, labels)  # type: ignore[attr-defined]

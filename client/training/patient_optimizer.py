@@ -7,13 +7,8 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from client.privacy.gaussian_release import noise_grid
-from client.privacy.secure_random import RandomStream
-
-# Gradients are clipped to a bound this much (relative) below C, so that rounding never exceeds C:
-# neither that of the sum in float64, nor what one patient more does to the float32 gradients of the
-# others, which come from the same products and may be added up in another order (measured: 1e-8 of
-# C each).
-CLIPPING_MARGIN = 1e-4
+from shared_model.privacy.clipping_margin import CLIPPING_MARGIN as CLIPPING_MARGIN
+from shared_model.privacy.secure_random import RandomStream
 
 
 class PatientOptimizer(DPOptimizer):  # type: ignore[misc]

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from client.privacy.gaussian_release import noise_grid
-from client.privacy.secure_random import RandomStream
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.data_free import DataFreeGradient
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.layered_rates import shorten_steps
 from client.training.patient_gradients import PatientGradients
 from client.training.patient_optimizer import PatientOptimizer
+from shared_model.privacy.secure_random import RandomStream
 
 
 class PatientSGD:
@@ -37,6 +38,8 @@ class PatientSGD:
         random: the source of sampling and noise; ``SecureRandom`` outside tests.
         adaptive: how the norm follows the patients; none: it is fixed.
         data_free: added to the noised gradient; it reads the parameters and no patient.
+        rate_factors: ``(P,)`` public factors of the learning rate (:func:`rate_vector`); none: 1.
+            They scale the step that the noised sum gives, after clip and noise.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class PatientSGD:
         random: RandomStream,
         adaptive: AdaptiveClip | None = None,
         data_free: DataFreeGradient | None = None,
+        rate_factors: Tensor | None = None,
     ) -> None:
         if not noise_multiplier > 0 or not clipping_norm > 0:
             raise ValueError("private training needs noise and a clipping norm")
@@ -67,6 +71,7 @@ class PatientSGD:
         self._random = random
         self._adaptive = adaptive
         self._data_free = data_free
+        self._rate_factors = rate_factors
         self._learning_rate = learning_rate
         self._noise_multiplier = noise_multiplier
         of_the_sum = (
@@ -100,10 +105,12 @@ class PatientSGD:
         drawn = self._random.select(len(patients), self._sampling_rate)
         self._accumulate([patients[index] for index in drawn])
         pull = None if self._data_free is None else self._data_free(self._flat.master.detach())
+        before = self._flat.master.detach().clone() if self._rate_factors is not None else None
         # An empty per-sample batch ends the logical batch: Opacus adds the noise once and steps.
         self._submit(self._master.new_zeros(0, len(self._master)), last=True)
         if pull is not None:
             self._flat.master.data.sub_(pull, alpha=self._learning_rate)
+        shorten_steps(self._flat, before, self._rate_factors)
         self._flat.publish()
         self._adapt()
 

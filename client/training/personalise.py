@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 
 from client.privacy.composition import site_moves_in_rounds
-from client.privacy.secure_random import SeededRandom
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
+from client.training.patient_loss import PatientLoss
 from client.training.plain_sgd import backward_patients
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SeededRandom
 
 
 def personalise(
@@ -39,12 +40,13 @@ def personalise(
     site_model.train_only(names)
     site_model.model.eval()
     parameters = site_model.parameters(names)
+    loss = PatientLoss(task=site_model.entry.losses)
     start = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.Adam(parameters, lr=adaptation.personalise_learning_rate)
     with deterministic(site_model.device, SeededRandom(plan.seed, "personalise")):
         for _ in range(adaptation.personalise_steps):
             optimizer.zero_grad(set_to_none=True)
-            backward_patients(site_model.output, examples)
+            backward_patients(site_model.output, examples, loss)
             for parameter, origin in zip(parameters, start, strict=True):
                 drift = adaptation.personalise_penalty * (parameter.detach() - origin)
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(drift)

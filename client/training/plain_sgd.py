@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from client.privacy.secure_random import SeededRandom
 from client.training.data_free import DataFreeGradient
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.layered_rates import shorten_steps
 from client.training.patient_loss import CROSS_ENTROPY, PatientLoss
 from client.training.precision import Forward
 from shared_model.batch import Batch, Inputs, join
+from shared_model.privacy.secure_random import SeededRandom
 
 _SCANS_PER_FORWARD = 64
 
@@ -40,7 +41,9 @@ class PlainSGD:
         random: SeededRandom,
         loss: PatientLoss = CROSS_ENTROPY,
         data_free: DataFreeGradient | None = None,
+        rate_factors: Tensor | None = None,
     ) -> None:
+        self._rate_factors = rate_factors
         self._forward = forward
         self._loss = loss
         self._data_free = data_free
@@ -62,7 +65,9 @@ class PlainSGD:
         if self._data_free is not None:
             gradient += self._data_free(self._flat.master.detach())
         self._flat.master.grad = gradient
+        before = self._flat.master.detach().clone() if self._rate_factors is not None else None
         self._optimizer.step()
+        shorten_steps(self._flat, before, self._rate_factors)
         self._flat.publish()
         return losses, len(drawn)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,14 +14,6 @@ from client.training.site_model import SiteModel
 from shared_model.batch import Inputs
 
 Forward = Callable[[Inputs], ModelOutput]
-
-
-@dataclass(frozen=True)
-class _InFloat32:
-    """Logits ``(B, C)``, and the embedding ``(B, E)`` of a model that has one."""
-
-    logits: Tensor
-    embedding: Tensor | None
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -48,10 +41,21 @@ def in_precision(site_model: SiteModel, force: bool = False) -> Forward:
     def forward(inputs: Inputs) -> ModelOutput:
         with torch.autocast(site_model.device.type, dtype=torch.bfloat16, cache_enabled=False):
             output = site_model.output(inputs)
-        embedding = getattr(output, "embedding", None)
-        return _InFloat32(output.logits.float(), None if embedding is None else embedding.float())
+        return cast(ModelOutput, _in_float32(output))
 
     return forward
+
+
+def _in_float32(value: Any) -> Any:
+    """The same output with every tensor of it in float32, as losses read it."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {name: _in_float32(part) for name, part in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: _in_float32(getattr(value, field.name)) for field in fields(value)}
+        return replace(value, **parts)
+    return value
 
 
 def _cpu_has_bfloat16() -> bool:

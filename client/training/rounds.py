@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 
 from client.privacy.composition import refuse_unsound, site_moves_in_rounds
-from client.privacy.secure_random import SecureRandom, SeededRandom
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.augmentation.patients import AugmentedPatients
 from client.training.augmentation.views import PlannedViews
@@ -20,6 +19,7 @@ from client.training.data_free import NO_TERMS, DataFreeGradient, SiteTerms, upd
 from client.training.deterministic import deterministic
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.layered_rates import rate_vector
 from client.training.patient_gradients import patient_gradients
 from client.training.patient_loss import PatientLoss
 from client.training.patient_sgd import PatientSGD
@@ -28,7 +28,9 @@ from client.training.precision import in_precision
 from client.training.site_loss import site_loss
 from client.training.site_model import SiteModel
 from shared_model.adaptation.moments import SiteMoments
+from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SecureRandom, SeededRandom
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +90,11 @@ def train_round(
     round's global parameters, so that the mean of the sites' models comes out at the server. It is
     a function of the noised steps of all rounds so far: post-processing.
 
-    Raises SMR-E104 (site not in the plan) and SMR-E304 (the plan voids its own guarantee).
+    Raises SMR-E104 (site not in the plan), SMR-E304 (the plan voids its own guarantee) and SMR-E318
+    (modes ``distributed`` and ``central``: :func:`client.training.shared_sum.shared_sum`).
     """
     refuse_unsound(plan)
+    _refuse_summed(plan)
     names = site_model.groups["shared"]
     trained = site_model.trained(plan)
     if not site_moves_in_rounds(plan):
@@ -130,6 +134,17 @@ def train_round(
         control = updated_own_control(delta, terms, path)
     own = after if plan.aggregation.multi_task_lambda is not None else {}
     return TrainedRound(delta, metrics, norm, own, control)
+
+
+def _refuse_summed(plan: FederationPlan) -> None:
+    if plan.privacy.summed:
+        raise SmrfedError(
+            "SMR-E318",
+            f"in privacy mode {plan.privacy.mode!r} no update of one site may leave",
+            expected="this site's integers in a masked sum over all sites",
+            found="a question for an update",
+            remedy="run the same smrfed version at coordinator and sites",
+        )
 
 
 def _shrink_residual(site_model: SiteModel, plan: FederationPlan) -> None:
@@ -176,6 +191,7 @@ def private_engine(
         random=SecureRandom(),
         adaptive=AdaptiveClip.of(plan.privacy),
         data_free=pull,
+        rate_factors=rate_vector(site_model, trained, plan),
     )
 
 
@@ -199,6 +215,7 @@ def _train_plainly(
         random=SeededRandom(plan.seed, site_name, round_number, "patients"),
         loss=loss,
         data_free=pull,
+        rate_factors=rate_vector(site_model, trained, plan),
     )
     with deterministic(
         site_model.device, SeededRandom(plan.seed, site_name, round_number, "dropout")

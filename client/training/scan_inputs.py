@@ -70,12 +70,33 @@ class ScanInputs:
             raise ValueError("this model needs more than volumes: give the hospital's fields")
         return self.fields
 
+    def _of_visit_before(self, name: str, scan: Scan) -> Tensor:
+        before = visit_before(self.patient, scan)
+        if name == "earlier_volume":
+            return self._field("volume", before or scan)
+        years = (scan.age or 0.0) - (before.age or 0.0) if before is not None else 0.0
+        return torch.tensor([years], dtype=torch.float32, device=self.site_model.device)
+
     def _field(self, name: str, scan: Scan) -> Tensor:
         if name == "volume":
             volume = torch.from_numpy(np.ascontiguousarray(self.source.volume(scan)))
             return volume[None, None].to(self.site_model.device)
-        value = np.ascontiguousarray(self._others.field(name, self.patient, scan), np.float32)
+        if name in ("earlier_volume", "years_between"):
+            return self._of_visit_before(name, scan)
+        # A flag stays a number: ascontiguousarray would give it a dimension.
+        value = np.asarray(self._others.field(name, self.patient, scan), np.float32, order="C")
         return torch.from_numpy(value)[None].to(self.site_model.device)
+
+
+def visit_before(patient: Patient, scan: Scan) -> Scan | None:
+    """The newest scan of the patient that is older than this one; none without ages.
+
+    By age alone: a scan of the same age, or one that the table puts later, is no earlier visit.
+    """
+    if scan.age is None:
+        return None
+    older = [s for s in patient.scans if s.age is not None and s.age < scan.age]
+    return max(older, key=lambda s: s.age or 0.0, default=None)
 
 
 def volume_of(inputs: Inputs) -> Tensor:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from client.privacy.secure_random import SeededRandom
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
+from client.training.integer_sum import IntegerPatientSum
 from client.training.patient_gradients import patient_gradients
 from client.training.patient_loss import PatientLoss
 from client.training.patient_sgd import PatientSGD
@@ -26,6 +26,8 @@ from shared_model.batch import Inputs
 from shared_model.errors import SmrfedError
 from shared_model.inputs import stand_ins
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SeededRandom
+from shared_model.privacy.summed_noise import section_of
 
 # Kernels differ between batch sizes in the last bits; a coupled model is wrong by order 1.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
@@ -42,7 +44,7 @@ def synthetic_inputs(site_model: SiteModel, count: int = 2) -> Inputs:
     return site_model.tokenise(inputs) if site_model.uses_tokens else inputs
 
 
-def _targets(site_model: SiteModel, count: int) -> Tensor:
+def synthetic_targets(site_model: SiteModel, count: int) -> Tensor:
     """Every class in turn, or a map ``(D, H, W)`` with two lesions for each of ``count`` scans."""
     if site_model.entry.task == "classification":
         return torch.arange(count, device=site_model.device) % len(site_model.plan.task.labels)
@@ -71,7 +73,7 @@ def sensitivity_self_test(site_model: SiteModel, inputs: Inputs) -> float:
         if isinstance(module, nn.Dropout):
             module.eval()  # its draws are noise of its own, not coupling
     buffers = {name: value.clone() for name, value in site_model.model.named_buffers()}
-    labels = _targets(site_model, len(inputs))
+    labels = synthetic_targets(site_model, len(inputs))
     with _nearby_parameters(site_model):
         held = inputs if site_model.uses_tokens else _OneByOne(inputs)
         everybody = [PatientExamples("all", held, labels)]
@@ -191,9 +193,32 @@ def _largest_move(site_model: SiteModel, rows: Tensor) -> float:
         if abs(count - fewer) != 0.5:
             raise _coupled(f"one patient moves the count by {count - fewer}", "by 1/2")
     engine.close()
+    if site_model.plan.privacy.summed:
+        worst = max(worst, _largest_integer_move(rows, patients, site_model.plan))
     if not worst <= 1 + 1e-5:
         raise _coupled(f"removing one patient moves the clipped sum by {worst:.4g} C", "at most C")
     return worst
+
+
+def _largest_integer_move(
+    rows: Tensor, patients: list[PatientExamples], plan: FederationPlan
+) -> float:
+    """The same of the integers of a secure sum, which are exact: never above 1."""
+    section = section_of(plan)
+    # The plan's own norm and grid, and rows as far above that norm as they were above the other.
+    longer = rows.double() * (plan.privacy.clipping_norm / _CLIPPING_NORM)
+    sums = IntegerPatientSum(
+        _Rows(longer),
+        rows.shape[1],
+        clipping_norm=plan.privacy.clipping_norm,
+        fraction_bits=section.fraction_bits,
+    )
+    most = plan.privacy.clipping_norm * 2.0**section.fraction_bits
+    everybody = sums.of_patients(patients)
+    return max(
+        float(np.linalg.norm(everybody - sums.of_patients(patients[:i] + patients[i + 1 :]))) / most
+        for i in range(len(patients))
+    )
 
 
 @dataclass(frozen=True)

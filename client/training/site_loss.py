@@ -22,11 +22,14 @@ def site_loss(
     alone.
     """
     task = model_entry(plan.model.name).losses
+    weights = plan.training.class_weighting.weights
     use, weight = plan.adaptation.site_moments, plan.adaptation.moments_weight
     if moments is None or len(moments) < 2:
-        return PatientLoss(task=task)
+        return PatientLoss(None, task, weights)
     if use == "confusion":
-        return PatientLoss(SiteConfusion(moments, moments_projection(plan), weight), task)
+        aligned = SiteConfusion(moments, moments_projection(plan), weight)
+        return PatientLoss(aligned, task, weights)
     if use == "linear" and site in moments:
-        return PatientLoss(MomentMatching(site, moments, moments_projection(plan), weight), task)
-    return PatientLoss(task=task)
+        matched = MomentMatching(site, moments, moments_projection(plan), weight)
+        return PatientLoss(matched, task, weights)
+    return PatientLoss(None, task, weights)

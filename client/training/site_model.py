@@ -34,7 +34,8 @@ class SiteModel:
         model: its forward returns an object with ``logits (B, C)``.
         plan: names the groups; a residual of layer A outside ``site`` or ``frozen`` raises
             SMR-E305, because it would be averaged over hospitals.
-        regions: of the plan's atlas, where the model reads something for each.
+        regions: of the plan's atlas, where the model reads something for each; a model with
+            ``nodes`` of its own, such as the regions of connectomes, is asked instead.
     """
 
     def __init__(self, model: nn.Module, plan: FederationPlan, regions: int = 0) -> None:
@@ -46,7 +47,9 @@ class SiteModel:
         #: What the registry says about the model: its inputs and its loss.
         self.entry = registry.model_entry(plan.model.name)
         #: Public sizes of its inputs.
-        self.sizes = InputSizes(plan.input.grid, regions)
+        self.sizes = InputSizes(
+            plan.input.grid, getattr(model, "nodes", regions), plan.input.clinical.width
+        )
         #: Whether inputs are cached tokens: the model has them, and nothing below them trains.
         self.uses_tokens = isinstance(model, TokenModel) and {
             name for name in self._parameters if not name.startswith(model.above_tokens)

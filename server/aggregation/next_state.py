@@ -10,6 +10,7 @@ from server.aggregation.ema import updated_average
 from server.aggregation.fixed_point import FixedPointSum, Shapes
 from server.aggregation.robust import Centre, KeptUpdates
 from server.aggregation.server_optimizer import adaptive_step, plain_step
+from server.aggregation.summed import SummedUpdate
 from server.checkpoints.state import AVERAGE, RunState
 from shared_model.aggregation.control_wire import CommonControl, with_control
 from shared_model.plan import FederationPlan
@@ -65,7 +66,7 @@ class RoundUpdates:
 
 
 def next_state(
-    plan: FederationPlan, state: RunState, updates: RoundUpdates
+    plan: FederationPlan, state: RunState, updates: RoundUpdates | SummedUpdate
 ) -> tuple[Parameters, dict[str, bytes]]:
     """The new parameters, and the memory beside them; functions of the updates and the checkpoint.
 

@@ -40,7 +40,7 @@ def add(run_dir: RunDirectory, addendum: Addendum) -> None:
         raise _not_of_this_run(path, addendum.run_id)
     addendum.plan(run_dir.plan)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    replace_durably(path, addendum.model_dump_json(indent=1).encode())
+    replace_durably(path, addendum.model_dump_json(indent=1, exclude_none=True).encode())
 
 
 def current_plan(run_dir: RunDirectory) -> FederationPlan:

@@ -71,7 +71,7 @@ def invite(
             site=site,
             expires_at=token.expires_at,
             run=None if opened is None else str(opened.path.resolve()),
-            addendum=None if addendum is None else addendum.model_dump_json(),
+            addendum=None if addendum is None else addendum.model_dump_json(exclude_none=True),
             replaces=replace,
             node_key=None,
             signing_key=None,

@@ -10,9 +10,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from server.plan_drafting.draft import Scans, draft_plan
-from server.plan_drafting.initial import initial_parameters, unusable, write_parameters
+from server.plan_drafting.draft import USUAL_MODEL, Scans, draft_plan
+from server.plan_drafting.initial import (
+    initial_parameters,
+    read_parameters,
+    taken_over,
+    unusable,
+    write_parameters,
+)
 from shared_model.errors import SmrfedError
+from shared_model.label_schemas import LABEL_SCHEMAS, label_schema
 from shared_model.plan import FederationPlan, PrivacyMode
 
 _out = Console(soft_wrap=True, highlight=False)
@@ -41,6 +48,13 @@ def new(
     scans: Annotated[
         Scans, typer.Option(help="as acquired, or stripped and aligned to MNI152 already")
     ] = "native",
+    labels: Annotated[
+        str, typer.Option(help=f"what is predicted: {', '.join(LABEL_SCHEMAS)}")
+    ] = "ad",
+    model: Annotated[
+        str,
+        typer.Option(help="name in the registry (smrfed-sim models); but for smrnet needs torch"),
+    ] = USUAL_MODEL,
 ) -> None:
     """Write a plan to begin with: SMR-Net, packaged public weights, noise that fits epsilon."""
     if plan.exists():
@@ -60,6 +74,8 @@ def new(
         rounds=rounds,
         every=evaluate_every,
         scans=scans,
+        labels=label_schema(labels).labels,
+        model=model,
     )
     try:
         plan.write_text(text, encoding="utf-8")
@@ -72,9 +88,21 @@ def new(
 def initial(
     plan: Annotated[Path, typer.Argument(help="federation plan in TOML", metavar="PLAN")],
     out: Annotated[Path, typer.Argument(help="file to write, safetensors", metavar="FILE")],
+    begin_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="released parameters of an earlier run, of another disease perhaps: all but what "
+            "speaks of classes begins there",
+        ),
+    ] = None,
 ) -> None:
     """Write the parameters that a run of this plan begins with; needs torch, on any machine."""
-    arrays = initial_parameters(FederationPlan.load(plan))
+    loaded = FederationPlan.load(plan)
+    arrays = initial_parameters(loaded)
+    if begin_from is not None:
+        arrays = taken_over(loaded, arrays, read_parameters(begin_from))
     write_parameters(out, arrays)
     count = sum(value.size for value in arrays.values())
     _out.print(f"written: {escape(str(out))}; {count:,} shared parameters")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from server.plan_drafting.other_model import with_model
 from shared_model.plan import FederationPlan, PrivacyMode
 from shared_model.privacy.plan_cost import calibrate_plan_noise
 from shared_model.public_weights import PACKAGED
 
 Scans = Literal["native", "aligned"]
+USUAL_MODEL = "smrnet"
 
 #: Room in the budget for rounds that a crash makes a hospital train twice.
 SPARE_ROUNDS = 2
@@ -29,23 +31,35 @@ def draft_plan(
     rounds: int = 30,
     every: int = 0,
     scans: Scans = "native",
+    labels: Sequence[str] = ("CN", "MCI", "AD"),
+    model: str = USUAL_MODEL,
 ) -> str:
     """A commented plan in TOML for SMR-Net with the packaged public weights.
+
+    Any other ``model`` takes its sections from the registry, which needs torch (SMR-E558).
 
     The noise is computed so that all rounds, :data:`SPARE_ROUNDS` repeated ones, and all
     evaluations (after ``every`` rounds; 0: none) stay within ``epsilon``. ``sites`` are public
     sizes of the training sets. Raises
     SMR-E102 for values that a plan cannot have, SMR-E301 for an epsilon that no noise reaches.
     """
-    private = mode != "none"
-    text = _text(name, sites, seed, mode, epsilon, rounds, every, scans, 0.0, 0.0)
-    if private:
-        bare = FederationPlan.parse(tomllib.loads(_without_noise(text)), source="that was drafted")
-        noise = calibrate_plan_noise(bare, "train", spare_rounds=SPARE_ROUNDS)
-        releases = calibrate_plan_noise(bare, "evaluate")
-        text = _text(name, sites, seed, mode, epsilon, rounds, every, scans, noise, releases)
-    FederationPlan.parse(tomllib.loads(text), source="that was drafted")
-    return text
+
+    def text(noise: float, releases: float) -> str:
+        usual = _text(
+            name, sites, seed, mode, epsilon, rounds, every, scans, noise, releases, labels
+        )
+        return usual if model == USUAL_MODEL else with_model(usual, model)
+
+    drafted = text(0.0, 0.0)
+    if mode != "none":
+        without = tomllib.loads(_without_noise(drafted))
+        bare = FederationPlan.parse(without, source="that was drafted")
+        drafted = text(
+            calibrate_plan_noise(bare, "train", spare_rounds=SPARE_ROUNDS),
+            calibrate_plan_noise(bare, "evaluate"),
+        )
+    FederationPlan.parse(tomllib.loads(drafted), source="that was drafted")
+    return drafted
 
 
 def _without_noise(text: str) -> str:
@@ -64,6 +78,7 @@ def _text(
     scans: Scans,
     noise: float,
     release_noise: float,
+    labels: Sequence[str],
 ) -> str:
     card = json.loads((PACKAGED / _CARD).read_text("utf-8"))
     config = ", ".join(f"{key} = {value}" for key, value in card["config"].items())
@@ -76,6 +91,7 @@ def _text(
     return _TEMPLATE.format(
         name=json.dumps(name),
         seed=seed,
+        labels=json.dumps(list(labels)),
         model=card["model"],
         config=config,
         weights=card["sha256"],
@@ -123,7 +139,7 @@ name = {name}
 seed = {seed}
 
 [task]
-labels = ["CN", "MCI", "AD"]
+labels = {labels}
 
 [model]
 name = "{model}"

@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from shared_model.aggregation.summed_contradictions import summed_contradictions
+
 if TYPE_CHECKING:
     from shared_model.plan import FederationPlan
 
 
 def refuse_contradictions(plan: FederationPlan) -> None:
     """Raise ValueError, naming the field and the remedy, for what would not do what it says."""
-    for problem in (*_rule(plan), *_server(plan), *_local(plan), *_control(plan), *_own(plan)):
+    for problem in (
+        *_rule(plan),
+        *_server(plan),
+        *_local(plan),
+        *_control(plan),
+        *_own(plan),
+        *summed_contradictions(plan),
+        *_layered(plan),
+    ):
         raise ValueError(problem)
+
+
+def _layered(plan: FederationPlan) -> Iterator[str]:
+    """The server's step over a sum knows one learning rate."""
+    if plan.privacy.summed and plan.training.rate_factors:
+        yield f"training.rate_factors do nothing in privacy mode {plan.privacy.mode!r}"
 
 
 def _rule(plan: FederationPlan) -> Iterator[str]:
@@ -74,6 +90,11 @@ def _control(plan: FederationPlan) -> Iterator[str]:
         yield (
             "aggregation.control_variates needs training.local_steps of at least 2: with one step "
             "sites do not drift apart within a round"
+        )
+    if plan.training.rate_factors:
+        yield (
+            "aggregation.control_variates reads mean gradients off the update: leave out "
+            "training.rate_factors"
         )
     if aggregation.rule != "mean" or aggregation.server_optimizer != "sgd":
         yield "aggregation.control_variates needs rule 'mean' and server_optimizer 'sgd'"

@@ -26,8 +26,10 @@ def update_norm_bound(
     FedProx draws back to where the round began, and changes nothing. SCAFFOLD's ``c - c_k`` are
     mean gradients, each within the bound of a step: of any site, and of this one. Under MR-MTL what
     leaves is a distance of two models that both started from the same one, t rounds ago.
+
+    In modes ``distributed`` and ``central`` nobody sees one site's update: there is no bound.
     """
-    if plan.privacy.mode == "none" or plan.training.weight_decay > 0:
+    if plan.privacy.mode != "local" or plan.training.weight_decay > 0:
         return math.inf
     training, section = plan.training, plan.aggregation
     own = _step_bound(plan, plan.site(site).declared_patients, numbers)
@@ -46,7 +48,7 @@ def control_norm_bound(plan: FederationPlan, numbers: int) -> float:
     What is longer comes from no honest federation, and would push every update past its own bound
     after it was paid for. No bound (``inf``) where :func:`update_norm_bound` has none.
     """
-    if plan.privacy.mode == "none" or plan.training.weight_decay > 0:
+    if plan.privacy.mode != "local" or plan.training.weight_decay > 0:
         return math.inf
     sites = plan.federation.sites
     return max(_step_bound(plan, entry.declared_patients, numbers) for entry in sites)

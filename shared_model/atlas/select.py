@@ -25,12 +25,17 @@ def load_atlas(section: AtlasSection, grid: ModelGrid) -> Atlas:
     before it is resampled, so a plan keeps it at every spacing. Raises SMR-E621 (another digest),
     SMR-E627 (not found) and what the loader raises.
     """
+    return atlas_of(section).resampled(grid)
+
+
+def atlas_of(section: AtlasSection) -> Atlas:
+    """The plan's atlas as it is, whose digest plans and public references name; as above."""
     if section.name == DEFAULT_ATLAS:
         atlas = seeded_atlas()
     else:
         atlas = load_dseg(*_files(section.name), section.name)
     atlas.require(section.sha256)
-    return atlas.resampled(grid)
+    return atlas
 
 
 def atlas_source(section: AtlasSection) -> str:

@@ -85,7 +85,8 @@ class Addendum(BaseModel):
 
     @property
     def _content(self) -> bytes:
-        fields = self.model_dump(mode="json", exclude={"signature"})
+        # A field that nobody set is left out: what an earlier version signed stays valid.
+        fields = self.model_dump(mode="json", exclude={"signature"}, exclude_none=True)
         return _DOMAIN + json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -93,7 +94,7 @@ def extended_plan(plan: FederationPlan, sites: tuple[SiteEntry, ...]) -> Federat
     """The plan with the sites appended; raises SMR-E102, for example when a name repeats."""
     data = plan.model_dump(mode="json", exclude_defaults=True)
     data["federation"]["sites"] = [
-        site.model_dump(mode="json") for site in (*plan.federation.sites, *sites)
+        site.model_dump(mode="json", exclude_none=True) for site in (*plan.federation.sites, *sites)
     ]
     return FederationPlan.parse(data, source=f"of {sites[-1].name!r}" if sites else "plan")
 
@@ -103,13 +104,16 @@ def require_addable(plan: FederationPlan) -> None:
 
     It would where instructions carry something by hospital (control variates, moments), because the
     others refuse names that their plan does not have; and in MR-MTL, where the bound on a
-    hospital's update follows from the sizes of all of them.
+    hospital's update follows from the sizes of all of them. The masks and thresholds of a secure
+    sum rest on every hospital's key, which the others accepted with the plan.
     """
     reasons = []
     if plan.aggregation.control_variates:
         reasons.append("aggregation.control_variates sends every site something about each other")
     if plan.aggregation.multi_task_lambda is not None:
         reasons.append("aggregation.multi_task_lambda bounds a site's updates by all sites' sizes")
+    if plan.privacy.summed:
+        reasons.append("the masks and thresholds of a secure sum are agreed among all sites")
     if plan.adaptation.site_moments != "off":
         reasons.append("adaptation.site_moments sends every site the moments of each other")
     if reasons:

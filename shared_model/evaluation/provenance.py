@@ -8,12 +8,7 @@ from typing import Any
 from shared_model.evaluation.model_card import ModelFacts
 from shared_model.evaluation.results import Privacy
 from shared_model.plan import FederationPlan
-
-_TRUST = {
-    "none": "nothing is hidden from the coordinator but the images",
-    "local": "every hospital adds its own noise; nobody outside is trusted with a patient",
-}
-
+from shared_model.privacy.trust import neighbouring_in_words, trust_in_words, unit_in_words
 
 LEDGERS = "the largest spent at any hospital, by the ledgers"
 
@@ -26,9 +21,9 @@ def privacy_of(plan: FederationPlan, epsilon: float | None, how: str = LEDGERS) 
         mode=plan.privacy.mode,
         epsilon=epsilon if private else None,
         delta=plan.privacy.delta if private else None,
-        unit="patient, with all scans and visits",
-        neighbouring="add or remove one patient of a hospital",
-        trust=_TRUST.get(plan.privacy.mode, plan.privacy.mode),
+        unit=unit_in_words(plan),
+        neighbouring=neighbouring_in_words(plan),
+        trust=trust_in_words(plan),
         how=how,
         **told,
     )

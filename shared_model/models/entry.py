@@ -91,6 +91,7 @@ class ModelEntry:
         losses: ``(B,)`` from output and targets; row i depends on scan i alone.
         plan: fields of a plan, by section, that suit the model better than the plan's defaults.
         tiny: options of the smallest sensible model, for checks and tests.
+        presets: options of models of the literature, by their names there.
     """
 
     config: type[BaseModel]
@@ -103,3 +104,4 @@ class ModelEntry:
     losses: Callable[[Any, Tensor], Tensor] = class_losses
     plan: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

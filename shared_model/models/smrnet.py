@@ -25,6 +25,15 @@ def groups(site_norm: SiteNorm, encoder: EncoderUse) -> ParameterGroups:
     )
 
 
+#: The ladder of the article, one part more at each step; the last is the default.
+LADDER: dict[str, dict[str, object]] = {
+    "BaseNet": {"fusion": "finest", "slice_attention": False, "graph_blocks": 0},
+    "SMR-M": {"fusion": "mean", "slice_attention": False, "graph_blocks": 0},
+    "SMR-MF": {"slice_attention": False, "graph_blocks": 0},
+    "SMR-MFA": {"graph_blocks": 0},
+    "SMR-Net": {},
+}
+
 ENTRY = ModelEntry(
     config=SMRNetConfig,
     build=lambda config, frame: SMRNet(config, frame.labels, frame.adjacency),
@@ -32,4 +41,5 @@ ENTRY = ModelEntry(
     about="Multi-resolution network with slice attention in three planes and an atlas graph.",
     source="Kaur and Kaur 2026, as their article describes it; docs/models.md says what is ours",
     tiny={"width": 4},
+    presets=LADDER,
 )

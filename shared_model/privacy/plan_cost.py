@@ -38,8 +38,16 @@ def release_use(plan: FederationPlan, purpose: Purpose) -> MechanismUse:
 
     Adaptive clipping is inside the noise multiplier (Andrew et al. 2021, theorem 1: the noised sum
     and the noised count are one Gaussian mechanism), so it costs nothing beside.
+
+    Modes ``distributed`` and ``central``: one noised sum over all hospitals is a release of each of
+    them, at the plan's multiplier (:mod:`shared_model.privacy.summed_noise`), under the trust that
+    :mod:`shared_model.privacy.trust` words. With unit ``hospital`` a user is a hospital, which is
+    in every round: no sampling. That figure also bounds what a patient pays: a patient moves the
+    hospital's mean by at most C / (q n), and cutting to a ball moves no two points apart.
     """
     if purpose == "train":
+        if plan.privacy.unit == "hospital":
+            return MechanismUse(plan.privacy.noise_multiplier, 1.0, 1)
         return MechanismUse(
             plan.privacy.noise_multiplier, plan.training.sampling_rate, plan.training.local_steps
         )

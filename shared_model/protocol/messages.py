@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
+from typing_extensions import TypeIs
 
 from shared_model.errors import SmrfedError
 from shared_model.plan import Sha256, SiteName
 from shared_model.protocol.acknowledgement import Acknowledgement
 from shared_model.protocol.arrays import body_digest
 from shared_model.protocol.sealed import Sealed
+from shared_model.secure_aggregation.messages import MaskingOrder, UnmaskOrder
 
 PROTOCOL_VERSION: Literal[1] = 1
 
 #: ``train``: a round; ``moments``, ``calibrate``, ``evaluate``: sums over patients; ``finalise``.
-Kind = Literal["train", "evaluate", "calibrate", "moments", "finalise"]
+#: ``keys``, ``shares``, ``unmask``: around a round of secure aggregation.
+Kind = Literal["keys", "shares", "train", "unmask", "evaluate", "calibrate", "moments", "finalise"]
+
+#: Exchanges about masks alone: no patient is looked at, and no budget spent.
+MaskKind = Literal["keys", "shares", "unmask"]
+MASK_KINDS: tuple[MaskKind, ...] = ("keys", "shares", "unmask")
+
+
+def is_about_masks(kind: Kind) -> TypeIs[MaskKind]:
+    """Whether an exchange of this kind is about masks alone."""
+    return kind in MASK_KINDS
+
 
 RunId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
-class _Header(BaseModel):
+class AnyHeader(BaseModel):
+    """What every header says, whatever it asks or answers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol_version: Literal[1] = PROTOCOL_VERSION
     run_id: RunId
     round: int = Field(ge=1, le=1_000_000)
-    kind: Kind
     site: SiteName
     plan_digest: Sha256
     body_sha256: Sha256 = Field(description="digest of the arrays that travel in the body")
@@ -40,6 +63,10 @@ class _Header(BaseModel):
         ).encode()
 
 
+class _Header(AnyHeader):
+    kind: Kind
+
+
 class RoundInstruction(_Header):
     """What the coordinator asks of one site: train from these shared parameters, or look at them.
 
@@ -49,12 +76,40 @@ class RoundInstruction(_Header):
     shared parameters; the site stores them, personalises locally, and replies with an empty body.
     Once moments were released, every body holds those of all sites as well
     (:mod:`shared_model.adaptation.wire`).
+    ``keys``, ``shares``, ``unmask`` and the field ``masking`` of ``train``: only under a plan with
+    secure aggregation (:mod:`shared_model.secure_aggregation.messages`).
     The header holds no time stamp: a re-pushed instruction is the same bytes.
     """
 
     acknowledged: Acknowledgement | None = Field(
         default=None, description="the last reply of this site that the coordinator received"
     )
+    masking: MaskingOrder | None = Field(
+        default=None, description="for which sites to mask a vector; left out where there is none"
+    )
+    unmasking: UnmaskOrder | None = Field(
+        default=None, description="whose vectors a sum holds; left out where there is none"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_orders(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out orders that are not given: other instructions keep their bytes."""
+        said: dict[str, Any] = handler(self)
+        for name in ("masking", "unmasking"):
+            if said.get(name) is None:
+                said.pop(name, None)
+        return said
+
+    def reply(
+        self, body: bytes, instruction_sha256: str, metrics: Mapping[str, float]
+    ) -> RoundReply:
+        """The header of this site's answer with this body."""
+        return RoundReply(
+            **{name: getattr(self, name) for name in _Header.model_fields if name != "body_sha256"},
+            body_sha256=body_digest(body),
+            instruction_sha256=instruction_sha256,
+            metrics=dict(metrics),
+        )
 
 
 class RoundReply(_Header):
@@ -62,7 +117,9 @@ class RoundReply(_Header):
 
     ``train``: body = delta (site minus global) of every shared parameter. ``evaluate``,
     ``calibrate``, ``moments``: body = the sums of :mod:`shared_model.releases.statistics`, noised
-    in every mode but ``none``. ``finalise``: empty body.
+    in every mode but ``none``. ``finalise``: empty body. Under a plan with secure aggregation the
+    body of ``train`` is a masked vector, and ``keys``, ``shares`` and ``unmask`` have bodies of
+    their own (:mod:`shared_model.secure_aggregation.messages`).
     """
 
     instruction_sha256: Sha256 = Field(description="digest of the instruction that this answers")
@@ -71,7 +128,7 @@ class RoundReply(_Header):
     )
 
 
-_H = TypeVar("_H", bound=_Header)
+_H = TypeVar("_H", bound=AnyHeader)
 
 
 def decode_header(model: type[_H], sealed: Sealed) -> _H:

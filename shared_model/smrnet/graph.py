@@ -85,10 +85,12 @@ class AtlasGraph(nn.Module):
         nn.init.orthogonal_(self.embed.weight)
         self.blocks = nn.ModuleList(GraphBlock(nodes) for _ in range(blocks))
 
-    def forward(self, regions: Tensor) -> Tensor:
-        """``(B, R, F)`` to ``(B, R, G)``."""
+    def forward(self, regions: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """``(B, R, F)`` to ``(B, R, G)``; ``nodes`` ``(B, R, G)`` are added before the blocks."""
         adjacency = self.edges(None if self.learned is None else self.learned())
         h: Tensor = regions @ self.embed.weight.mT
+        if nodes is not None:
+            h = h + nodes
         for block in self.blocks:
             h = block(h, adjacency)
         return h

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -31,6 +31,7 @@ class SMRNet(nn.Module):
         config: widths, blocks and switches.
         labels: ``(D, H, W)`` integer atlas on the model grid, 0 outside the brain, 1..R inside.
         adjacency: ``(R, R)`` non-negative edge weights between the regions.
+        make_reasoner: builds what reads the tokens, as :class:`Reasoner` does.
 
     Parameter names begin with ``encoder.``, ``standardiser.`` or ``reasoner.``; site residuals end
     in ``.site_scale`` or ``.site_shift``. The model has no tracked buffers.
@@ -42,9 +43,15 @@ class SMRNet(nn.Module):
     #: each read with its own. Per-patient gradients then cost one ordinary backward pass.
     parameters_per_scan = True
     tokens = Tokens
-    above_tokens = ("reasoner.",)
+    above_tokens: tuple[str, ...] = ("reasoner.",)
 
-    def __init__(self, config: SMRNetConfig, labels: Tensor, adjacency: Tensor) -> None:
+    def __init__(
+        self,
+        config: SMRNetConfig,
+        labels: Tensor,
+        adjacency: Tensor,
+        make_reasoner: Callable[..., Reasoner] = Reasoner,
+    ) -> None:
         super().__init__()
         labels = labels.detach().cpu().long()
         adjacency = adjacency.detach().cpu()
@@ -73,7 +80,7 @@ class SMRNet(nn.Module):
             if config.normative_features is None
             else NormativeReadout(*counts, config.normative_features)
         )
-        self.reasoner = Reasoner(
+        self.reasoner = make_reasoner(
             config,
             adjacency,
             sizes,

@@ -50,15 +50,24 @@ class RegionReadout(nn.Module):
         self.common = nn.Parameter(torch.zeros(classes, features))
         self.own = nn.Parameter(torch.zeros(regions, classes, features))
 
-    def forward(self, h: Tensor, place: Callable[[Tensor], Tensor] | None = None) -> GraphReadout:
-        """Read ``(B, R, G)`` nodes; the site's ``place`` moves what they say, not who says it."""
+    def forward(
+        self,
+        h: Tensor,
+        place: Callable[[Tensor], Tensor] | None = None,
+        beside: Tensor | None = None,
+    ) -> GraphReadout:
+        """Read ``(B, R, G)`` nodes; the site's ``place`` moves what they say, not who says it.
+
+        ``beside`` ``(B, R, C)`` is what regions say without the graph.
+        """
         scores = self.score(h)[..., 0] + PRIOR_GAIN * self.prior
         importance = scores.softmax(dim=1)
         if place is not None:
             h = place(h)
         weights = _COMMON_GAIN * self.common[..., None, :, :] + self.own
         # Not einsum: for the gradient of each patient it becomes a product of matrices per region.
-        evidence = self.gain * (h[:, :, None] * weights).sum(-1)
+        said = (h[:, :, None] * weights).sum(-1)
+        evidence = self.gain * (said if beside is None else said + beside)
         return GraphReadout(
             importance=importance,
             evidence=evidence,

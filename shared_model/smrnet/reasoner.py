@@ -61,14 +61,20 @@ class Reasoner(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = Head(features, config.classes)
 
-    def forward(self, tokens: Tokens) -> SMRNetOutput:
-        """Read standardised tokens of B scans."""
+    def forward(
+        self, tokens: Tokens, nodes: Tensor | None = None, beside: Tensor | None = None
+    ) -> SMRNetOutput:
+        """Read standardised tokens of B scans.
+
+        ``nodes`` ``(B, R, G)`` are added to the graph's, ``beside`` ``(B, R, C)`` to what regions
+        say after it.
+        """
         used = slice(0, self.scales)
         regions, fusion_regions = self.region_fusion(self.region_norm(tokens.regions[:, used]))
         slices, fusion_slices = self.slice_fusion(self.slice_norm(tokens.slices[:, used]))
         own = 3 * self.head.features
         place = partial(self.embedding_shift.place, start=own, stop=own + self.readout.features)
-        graph = self.readout(self.dropout(self.graph(regions)), place)
+        graph = self.readout(self.dropout(self.graph(regions, nodes)), place, beside)
         planes, attention = self.slice_attention(
             slices + self.cut_regions(regions), self.cut_regions.guide(graph.importance)
         )

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from client.privacy.gaussian_release import release_sum
-from client.privacy.secure_random import SeededRandom
 from shared_model.adaptation.combat import Combat, fit_combat
 from shared_model.adaptation.combat_sums import (
     PublicScale,
@@ -18,6 +17,7 @@ from shared_model.adaptation.combat_sums import (
     patient_vectors,
 )
 from shared_model.errors import SmrfedError
+from shared_model.privacy.secure_random import SeededRandom
 from simulations.baselines.logistic import FittedLogistic, demographic_features, fit_logistic
 from simulations.baselines.region_volumes import RegionVolumes
 from simulations.baselines.subject_table import Floats, SubjectTable

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from client.archive.patients import Patient, Scan
-from client.privacy.secure_random import SecureRandom, SeededRandom
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import MappedGradients, patient_gradients
@@ -30,6 +29,7 @@ from client.training.scan_inputs import ScanInputs
 from client.training.self_test import synthetic_inputs
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SecureRandom, SeededRandom
 from shared_model.smrnet.tokens import Tokens
 
 Engine = Literal[

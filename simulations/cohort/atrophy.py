@@ -26,8 +26,9 @@ def coefficients(names: tuple[str, ...], table: Mapping[str, float]) -> npt.NDAr
 
 def affected_regions(names: tuple[str, ...], effect: EffectSpec) -> tuple[str, ...]:
     """The regions whose volume depends on the disease: the truth for interpretability checks."""
-    alpha = coefficients(names, effect.alpha)
-    return tuple(name for name, a in zip(names, alpha, strict=True) if a != 0)
+    own = [effect.alpha_of(diagnosis) for diagnosis in effect.diagnoses]
+    changed = np.any([coefficients(names, alpha) != 0 for alpha in own], axis=0)
+    return tuple(name for name, a in zip(names, changed, strict=True) if a)
 
 
 def log_volume_change(
@@ -50,7 +51,8 @@ def log_volume_change(
             for n in names
         ]
     )
-    change: npt.NDArray[np.float64] = coefficients(names, effect.alpha) * visit.coarse * sided
+    alpha = coefficients(names, effect.alpha_of(subject.diagnosis))
+    change: npt.NDArray[np.float64] = alpha * visit.coarse * sided
     change += coefficients(names, effect.beta) * (visit.age - _REFERENCE_AGE) / 10
     change += individual
     if effect.pair > 0:

@@ -15,6 +15,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 
 from shared_model.atlas.cache import write_atomically
 from shared_model.grid import FIELD_OF_VIEW_CORNER_MM, FIELD_OF_VIEW_MM
+from simulations.cohort.clinical import clinical_of
 from simulations.cohort.course import course_of
 from simulations.cohort.spec import SiteSpec, Triple
 from simulations.cohort.subject import Subject, Visit
@@ -84,7 +85,7 @@ def scan_path(archive: Path, subject: Subject, visit: Visit) -> Path:
 
 
 def write_sessions(archive: Path, subject: Subject) -> None:
-    """``sub-XX_sessions.tsv`` with session_id, age (years), diagnosis, and months since the first.
+    """``sub-XX_sessions.tsv``: session_id, age (years), diagnosis, months since the first, MMSE.
 
     A patient with MCI has further rows: the yearly visits without a scan. Written only where it
     would change, so that older cohorts get their rows.
@@ -96,17 +97,18 @@ def write_sessions(archive: Path, subject: Subject) -> None:
             f"{v.age:.1f}",
             subject.diagnosis,
             f"{12 * (v.age - first.age):.1f}",
+            score,
         )
-        for v in subject.visits
+        for v, score in zip(subject.visits, clinical_of(subject).mmse, strict=True)
     ]
     course = course_of(subject)
     rows += [
-        (f"ses-{v.session}", f"{v.age:.1f}", v.diagnosis, f"{v.months:.1f}")
+        (f"ses-{v.session}", f"{v.age:.1f}", v.diagnosis, f"{v.months:.1f}", "n/a")
         for v in (course.visits if course else ())
     ]
     name = f"sub-{subject.participant}"
     path = archive / name / f"{name}_sessions.tsv"
-    columns = ("session_id", "age", "diagnosis", "months")
+    columns = ("session_id", "age", "diagnosis", "months", "mmse")
     if not path.exists() or path.read_text("utf-8") != _tsv_text(columns, rows):
         write_tsv(path, columns, rows)
 
@@ -142,10 +144,18 @@ def write_archive_head(archive: Path, site: SiteSpec, subjects: Sequence[Subject
         {
             "age": {"Description": "age at the first session", "Units": "year"},
             "sex": {"Levels": {"F": "female", "M": "male"}},
+            "education": {"Description": "years of education", "Units": "year"},
+            "apoe4": {"Description": "APOE e4 alleles, 0 to 2"},
         },
     )
-    rows = [(f"sub-{s.participant}", f"{s.visits[0].age:.1f}", s.sex) for s in subjects]
-    write_tsv(archive / "participants.tsv", ("participant_id", "age", "sex"), rows)
+    rows = []
+    for subject in subjects:
+        known = clinical_of(subject)
+        age = f"{subject.visits[0].age:.1f}"
+        name = f"sub-{subject.participant}"
+        rows.append((name, age, subject.sex, known.education, known.apoe4))
+    columns = ("participant_id", "age", "sex", "education", "apoe4")
+    write_tsv(archive / "participants.tsv", columns, rows)
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shared_model.atlas.bids import save_dseg
 from shared_model.atlas.cache import write_atomically
 from shared_model.errors import SmrfedError
-from simulations.cohort.atrophy import coefficients
+from simulations.cohort.atrophy import affected_regions, coefficients
 from simulations.cohort.bids_writer import write_archive_head, write_sessions, write_tsv
 from simulations.cohort.course import COURSE_COLUMNS, course_rows
 from simulations.cohort.generate import truth_path, write_anatomy, write_patient
@@ -161,12 +161,20 @@ def _finish(spec: CohortSpec, subjects: Sequence[Subject], folders: CohortFolder
     write_tsv(folders.truth / "course.tsv", COURSE_COLUMNS, course_rows(subjects))
     alpha = coefficients(atlas.names, spec.effect.alpha)
     beta = coefficients(atlas.names, spec.effect.beta)
+    affected = affected_regions(atlas.names, spec.effect)
+    own = {name: coefficients(atlas.names, table) for name, table in spec.effect.subtypes.items()}
     write_tsv(
         folders.truth / "effect.tsv",
-        ("region", "alpha", "beta_per_decade", "affected"),
+        ("region", "alpha", "beta_per_decade", "affected", *(f"alpha_{name}" for name in own)),
         [
-            (name, f"{a:g}", f"{b:g}", "1" if a != 0 else "0")
-            for name, a, b in zip(atlas.names, alpha, beta, strict=True)
+            (
+                name,
+                f"{alpha[i]:g}",
+                f"{beta[i]:g}",
+                "1" if name in affected else "0",
+                *(f"{table[i]:g}" for table in own.values()),
+            )
+            for i, name in enumerate(atlas.names)
         ],
     )
     save_dseg(atlas, folders.truth / "atlas_dseg.nii.gz", folders.truth / "atlas_dseg.tsv")

@@ -5,6 +5,9 @@ crosses the middle between the means of MCI and AD. The diagnosis is made at the
 that comes after the last scan, so that a scan's label never changes. Of those below the middle
 between CN and MCI some are called CN at month 24: they revert. Some are lost to follow-up early.
 
+The pace is drawn anew, unless the cohort says ``steady_pace``: then a patient with two scans goes
+on as between them.
+
 Drawn from a stream of its own: no voxel and no label of a cohort depends on it.
 """
 
@@ -60,10 +63,12 @@ def course_of(subject: Subject) -> Course | None:
     effect = subject.spec.effect
     healthy, mild, severe = effect.severity_mean
     rng = subject.rng("course")
+    first, last = subject.visits[0], subject.visits[-1]
     pace = effect.progression_per_year * float(rng.lognormal(0, _PACE_SD))
+    if effect.steady_pace and last.age > first.age:
+        pace = (last.severity - first.severity) / (last.age - first.age)
     lost, lost_at = rng.random() < _LOST_SHARE, float(rng.uniform(0, 48))
     reverts = rng.random() < _REVERSION_SHARE
-    first, last = subject.visits[0], subject.visits[-1]
     missing = (mild + severe) / 2 - first.severity
     crosses = 0.0 if missing <= 0 else 12 * missing / pace if pace > 0 else math.inf
     reverts = reverts and first.severity < (healthy + mild) / 2

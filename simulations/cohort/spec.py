@@ -19,7 +19,6 @@ from pydantic import (
 from shared_model.errors import SmrfedError
 
 DIAGNOSES = ("CN", "MCI", "AD")
-Diagnosis = Literal["CN", "MCI", "AD"]
 Triple = tuple[float, float, float]
 _AXIS_OF = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
@@ -56,7 +55,9 @@ class SiteSpec(_Part):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
     patients: int = Field(ge=1, le=100_000)
-    prevalence: Triple = Field(description="CN, MCI, AD; adds up to 1")
+    prevalence: tuple[float, ...] = Field(
+        min_length=2, description="of each diagnosis of the cohort; adds up to 1"
+    )
     age_shift: float = Field(default=0.0, description="years")
     scanner: ScannerModel | Literal["random"] = Field(
         default_factory=ScannerModel, description="random: another scanner for every patient"
@@ -79,7 +80,16 @@ class EffectSpec(_Part):
     """Log volume change per region at severity 1, and how severity and age spread.
 
     A key of ``alpha`` and ``beta`` is the beginning of a region's name; the longest match counts.
+    What the diagnoses are is :mod:`simulations.cohort.diseases`; the defaults are Alzheimer's
+    disease.
     """
+
+    diagnoses: tuple[str, ...] = Field(
+        default=DIAGNOSES, min_length=2, description="controls first; the labels of the cohort"
+    )
+    subtypes: dict[str, dict[str, float]] = Field(
+        default={}, description="diagnosis: an alpha of its own; the others have ``alpha``"
+    )
 
     alpha: dict[str, float] = Field(
         default={
@@ -115,7 +125,9 @@ class EffectSpec(_Part):
         },
         description="log volume change per decade of age above 70",
     )
-    severity_mean: Triple = Field(default=(0.10, 0.42, 0.80), description="CN, MCI, AD")
+    severity_mean: tuple[float, ...] = Field(
+        default=(0.10, 0.42, 0.80), description="of each diagnosis"
+    )
     severity_sd: float = Field(default=0.17, ge=0, description="overlap of the diagnoses")
     coarse_sd: float = Field(default=0.13, ge=0, description="spread of volumes given severity")
     fine_sd: float = Field(default=0.12, ge=0, description="spread of texture given severity")
@@ -133,7 +145,28 @@ class EffectSpec(_Part):
         "{frontal_middle, frontal_superior}: the same way in AD, opposite ways in CN, so that "
         "only the product tells",
     )
-    progression_per_year: float = Field(default=0.06, ge=0, description="severity, MCI and AD")
+    progression_per_year: float = Field(
+        default=0.06, ge=0, description="severity, all diagnoses but the first"
+    )
+    steady_pace: bool = Field(
+        default=False,
+        description="a patient's course goes on at the pace seen between the two scans; else its "
+        "pace is drawn anew, and two scans tell no more about it than their severity",
+    )
+
+    @model_validator(mode="after")
+    def _diagnoses_fit(self) -> EffectSpec:
+        if len(set(self.diagnoses)) != len(self.diagnoses):
+            raise ValueError(f"diagnoses repeat: {self.diagnoses}")
+        if len(self.severity_mean) != len(self.diagnoses):
+            raise ValueError(f"{len(self.diagnoses)} diagnoses need as many severity_mean")
+        if unknown := set(self.subtypes) - set(self.diagnoses):
+            raise ValueError(f"subtypes of no diagnosis: {sorted(unknown)}")
+        return self
+
+    def alpha_of(self, diagnosis: str) -> dict[str, float]:
+        """Log volume change per region at severity 1 of patients with this diagnosis."""
+        return self.subtypes.get(diagnosis, self.alpha)
 
 
 class CohortSpec(_Part):
@@ -151,7 +184,9 @@ class CohortSpec(_Part):
     sites: tuple[SiteSpec, ...] = Field(min_length=1)
     effect: EffectSpec = Field(default_factory=EffectSpec)
     male_share: float = Field(default=0.48, ge=0, le=1)
-    age_mean: Triple = Field(default=(71.5, 73.0, 75.0), description="years; CN, MCI, AD")
+    age_mean: tuple[float, ...] = Field(
+        default=(71.5, 73.0, 75.0), description="years, of each diagnosis"
+    )
     age_sd: float = Field(default=7.0, ge=0, description="years")
     second_session_share: float = Field(default=0.15, ge=0, le=1)
 
@@ -162,6 +197,12 @@ class CohortSpec(_Part):
             raise ValueError(f"site names repeat: {codes}")
         if self.id_prefix and len(self.sites) > 1:
             raise ValueError("an id_prefix is for a cohort of one site")
+        count = len(self.effect.diagnoses)
+        lengths = {"age_mean": len(self.age_mean)} | {
+            f"prevalence of {site.name}": len(site.prevalence) for site in self.sites
+        }
+        if wrong := [name for name, length in lengths.items() if length != count]:
+            raise ValueError(f"{count} diagnoses need as many values of {', '.join(wrong)}")
         return self
 
     def site(self, name: str) -> SiteSpec:
@@ -183,7 +224,12 @@ class CohortSpec(_Part):
 
     def to_toml(self) -> str:
         """The spec as TOML text that :meth:`load` reads back."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        data = self.model_dump(mode="json", exclude_none=True)
+        # A later field is left out at its default, so that older cohorts are recognised.
+        for name in ("diagnoses", "subtypes", "steady_pace"):
+            if getattr(self.effect, name) == EffectSpec.model_fields[name].default:
+                del data["effect"][name]
+        return tomli_w.dumps(data)
 
     @classmethod
     def load(cls, path: Path) -> CohortSpec:

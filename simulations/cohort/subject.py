@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulations.cohort.spec import DIAGNOSES, CohortSpec, Diagnosis, SiteSpec
+from simulations.cohort.spec import CohortSpec, SiteSpec
 
 # Steps of the golden ratio spread over [0, 1) evenly at every length: the first n patients of a
 # site have its prevalence as closely as whole patients can, and patient i is the same for every n.
@@ -42,7 +42,7 @@ class Subject:
         site: the hospital.
         index: position within the site, from 0.
         participant: BIDS label without ``sub-``.
-        diagnosis: CN, MCI or AD; fixed over the visits.
+        diagnosis: one of the cohort's, such as MCI; fixed over the visits.
         sex: M or F.
         visits: one or two, in order of age.
     """
@@ -51,7 +51,7 @@ class Subject:
     site: SiteSpec
     index: int
     participant: str
-    diagnosis: Diagnosis
+    diagnosis: str
     sex: str
     visits: tuple[Visit, ...]
 
@@ -72,7 +72,8 @@ def draw_subject(spec: CohortSpec, site: SiteSpec, index: int) -> Subject:
     rng = named_rng(spec.seed, site.name, index, "subject")
     offset = float(named_rng(spec.seed, site.name, "prevalence").random())
     quantile = (offset + index * _GOLDEN) % 1.0
-    label = min(int(np.searchsorted(np.cumsum(site.prevalence), quantile, side="right")), 2)
+    label = int(np.searchsorted(np.cumsum(site.prevalence), quantile, side="right"))
+    label = min(label, len(effect.diagnoses) - 1)
     sex = "M" if rng.random() < spec.male_share else "F"
     age = float(np.clip(rng.normal(spec.age_mean[label] + site.age_shift, spec.age_sd), 50, 95))
     severity = float(rng.normal(effect.severity_mean[label], effect.severity_sd))
@@ -89,7 +90,7 @@ def draw_subject(spec: CohortSpec, site: SiteSpec, index: int) -> Subject:
         site=site,
         index=index,
         participant=f"{prefix}{index + 1:04d}",
-        diagnosis=DIAGNOSES[label],  # type: ignore[arg-type]
+        diagnosis=effect.diagnoses[label],
         sex=sex,
         visits=tuple(visits),
     )

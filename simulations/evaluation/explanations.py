@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 
 from shared_model.atlas.atlas import Atlas
+from shared_model.explanation.region_map import region_logits
+from shared_model.explanation.relevance import contrast
 from shared_model.grid import ModelGrid
 from shared_model.smrnet.model import SMRNet
 from shared_model.smrnet.output import SMRNetOutput
@@ -31,9 +33,10 @@ _STRONG_LOG_CHANGE = 0.4
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """Per-patient explanations: ``(N, R)``, ``(N, R, S)`` and per plane ``(N, L_plane)``."""
+    """Per-patient explanations: ``(N, R)`` twice, ``(N, R, S)`` and per plane ``(N, L_plane)``."""
 
     importance: Floats
+    evidence: Floats
     fusion: Floats
     attention: dict[str, Floats]
 
@@ -59,7 +62,8 @@ def explain(
 
     ``tokens`` holds one scan per patient; ``atlas`` lies on ``grid``; ``atrophied`` names regions.
     Chance is what a map without information would give: every region alike for region importance,
-    every brain voxel alike for the voxel map ``a_sagittal * a_coronal * a_axial``.
+    every brain voxel alike for the voxel maps ``a_sagittal * a_coronal * a_axial`` and importance
+    times evidence.
     """
     with torch.no_grad():
         maps = _maps([model.reason(part) for part in tokens])
@@ -91,6 +95,7 @@ def explain(
         planes=tuple(_plane(axis, maps, labels, truth, grid) for axis in range(len(PLANES))),
         slice_mass_ratio=_ratio(slice_mass / share, seed),
         region_mass_ratio=_ratio(region_mass / truth.mean(), seed),
+        evidence_mass_ratio=_ratio(_evidence_mass(maps.evidence, atlas, truth), seed),
     )
 
 
@@ -100,11 +105,34 @@ def _maps(outputs: Sequence[SMRNetOutput]) -> _Maps:
 
     return _Maps(
         importance=joined([output.region_importance for output in outputs]),
+        evidence=joined([_contributions(output) for output in outputs]),
         fusion=joined([output.fusion_regions for output in outputs]),
         attention={
             plane: joined([output.slice_attention[plane] for output in outputs]) for plane in PLANES
         },
     )
+
+
+def _contributions(output: SMRNetOutput) -> torch.Tensor:
+    """``(B, R)`` what each region adds to the contrast of the predicted class, in logits."""
+    parts = region_logits(output)
+    return torch.stack(
+        [
+            contrast(row, int(chosen))
+            for row, chosen in zip(parts, output.logits.argmax(1), strict=True)
+        ]
+    )
+
+
+def _evidence_mass(evidence: Floats, atlas: Atlas, truth: npt.NDArray[np.bool_]) -> Floats:
+    """``(N,)`` mass over chance of the map whose voxels have their region's magnitude."""
+    sizes = np.bincount(atlas.labels.ravel(), minlength=len(atlas.names) + 1)[1:]
+    mass = np.abs(evidence) * sizes
+    share = sizes[truth].sum() / sizes.sum()
+    # A model that says nothing, as before training, is a constant map: chance.
+    total = mass.sum(1)
+    found = np.where(total > 0, mass[:, truth].sum(1) / np.where(total > 0, total, 1), share)
+    return np.asarray(found / share)
 
 
 def _at_slices(labels: npt.NDArray[np.int16], maps: _Maps) -> npt.NDArray[np.int16]:

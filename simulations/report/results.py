@@ -261,6 +261,11 @@ class Explanations(_Record):
         default=None, description="voxel map a_sagittal x a_coronal x a_axial on atrophied tissue"
     )
     region_mass_ratio: Ratio | None = None
+    evidence_mass_ratio: Ratio | None = Field(
+        default=None,
+        description="map of importance times evidence for the predicted class, the default of "
+        "smrfed-site explain, on atrophied tissue; chance: every brain voxel alike",
+    )
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Self:

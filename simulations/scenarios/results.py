@@ -21,7 +21,7 @@ class HospitalRow(_Record):
 
     name: str
     patients: int
-    prevalence: tuple[float, float, float] | None = Field(description="CN, MCI, AD")
+    prevalence: tuple[float, ...] | None = Field(description="of the cohort's labels, in order")
     age_shift: float | None = Field(description="years")
     scanner: str
 

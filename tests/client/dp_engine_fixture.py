@@ -9,13 +9,13 @@ from small_site import FixedRandom
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from client.privacy.secure_random import RandomStream
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import PatientGradients, patient_gradients
 from client.training.patient_sgd import PatientSGD
 from client.training.site_model import SiteModel
+from shared_model.privacy.secure_random import RandomStream
 
 
 def engine(

@@ -16,7 +16,6 @@ from small_site import FixedRandom, small_model, small_plan, token_patients
 from torch import Tensor, nn
 
 from client.agent.clip_rounds import restore_clip, store_clip
-from client.privacy.secure_random import SeededRandom
 from client.training.adaptive_clip import AdaptiveClip
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
@@ -24,6 +23,7 @@ from client.training.patient_sgd import PatientSGD
 from client.training.rounds import train_round
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SeededRandom
 
 ADAPTIVE = {"clipping": "adaptive"}
 

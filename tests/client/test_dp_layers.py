@@ -27,7 +27,7 @@ from client.training.flat_parameters import FlatParameters
 from client.training.patient_gradients import LoopGradients, MappedGradients, PatientGradients
 from client.training.patient_optimizer import CLIPPING_MARGIN
 from shared_model.layers.site_norm import SiteAdaptiveGroupNorm
-from shared_model.registry import build_model, model_names
+from shared_model.registry import build_model
 from shared_model.smrnet.attention import GatedScore
 from shared_model.smrnet.encoder import ConvNorm
 from shared_model.smrnet.graph import SharedGraphConv
@@ -286,15 +286,6 @@ class FewSlices(nn.Module):
 def test_the_published_network() -> None:
     model = FewSlices(registered("smrnet-published", width=16, dropout=0.0))
     hold_against_the_truth(model, seeded(0, 6, 4, 1, 32, 32))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow if "published" in n else ()) for n in model_names()],
-)
-def test_every_registered_model(name: str) -> None:
-    config = {"width": 16, "dropout": 0.0} if name == "smrnet-published" else {"width": 4}
-    hold_against_the_truth(registered(name, **config), seeded(0, 6, 1, *GRID.shape), mapped=False)
 
 
 @pytest.mark.parametrize("standardise", [False, True])

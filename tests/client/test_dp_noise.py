@@ -14,12 +14,12 @@ from scipy.stats import kstest
 from small_site import FixedRandom, small_model, small_plan, token_patients
 from torch import nn
 
-from client.privacy.secure_random import SecureRandom, SeededRandom
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_optimizer import PatientOptimizer, noise_grid
 from client.training.rounds import train_round
 from client.training.site_model import SiteModel
+from shared_model.privacy.secure_random import SecureRandom, SeededRandom
 
 
 def noise_deviation(site_model: SiteModel, patients: list[PatientExamples]) -> float:

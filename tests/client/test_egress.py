@@ -281,7 +281,7 @@ def test_a_policy_is_read_from_toml_and_mistakes_are_named(tmp_path: Path) -> No
     path = tmp_path / "policy.toml"
     path.write_text(tomli_w.dumps({"max_epsilon": 3.0, "modes": ["local"]}))
     assert SitePolicy.load(path) == SitePolicy(max_epsilon=3.0)
-    for text in ("max_epsilom = 3.0", "max_epsilon = -1", "modes = ['central']", "x = [", ""):
+    for text in ("max_epsilom = 3.0", "max_epsilon = -1", "modes = ['secret']", "x = [", ""):
         path.write_text(text)
         if text:
             with pytest.raises(SmrfedError, match="SMR-E310"):

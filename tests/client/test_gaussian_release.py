@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 from small_site import FixedRandom, small_plan
 
 from client.privacy.gaussian_release import noise_grid, release_sum
-from client.privacy.secure_random import SecureRandom
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import plan_epsilon, planned_releases, release_use
+from shared_model.privacy.secure_random import SecureRandom
 
 ROWS = arrays(np.float64, (4, 6), elements=st.floats(allow_nan=True, allow_infinity=True, width=64))
 

@@ -323,7 +323,8 @@ def test_the_ledger_is_in_wal_mode(tmp_path: Path) -> None:
 
 def test_ledger_policy_and_receipts_need_no_torch() -> None:
     script = (
-        "import sys, client.privacy.ledger, client.privacy.secure_random, client.egress.gate\n"
+        "import sys, client.privacy.ledger, client.egress.gate\n"
+        "import shared_model.privacy.secure_random, shared_model.privacy.discrete_gaussian\n"
         "assert not {'torch', 'opacus', 'flwr'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

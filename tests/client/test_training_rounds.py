@@ -13,13 +13,13 @@ from small_site import GRID, small_atlas, small_model, small_plan, token_patient
 from torch.nn.functional import cross_entropy
 
 from client.archive.patients import Patient, Scan
-from client.privacy.secure_random import SeededRandom
 from client.training.examples import PatientExamples, patient_examples
 from client.training.personalise import personalise
 from client.training.rounds import TrainedRound, train_round
 from client.training.self_test import sensitivity_self_test, synthetic_inputs
 from client.training.site_model import SiteModel
 from shared_model.errors import SmrfedError
+from shared_model.privacy.secure_random import SeededRandom
 from shared_model.smrnet.tokens import Tokens
 
 

@@ -20,7 +20,7 @@ from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import plan_epsilon
-from shared_model.registry import default_groups
+from shared_model.registry import default_groups, model_entry, model_names
 
 SITES = {"clinic-a": 120, "clinic-b": 80, "clinic-c": 60}
 
@@ -49,6 +49,16 @@ def test_a_draft_has_the_groups_of_the_registry_and_a_majority_as_quorum() -> No
     assert parsed(mode="none", every=5).privacy.noise_multiplier == 0
 
 
+def test_another_disease_is_an_option(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    asked = ["plan", "new", str(path), "--site", "a=60", "--labels", "ftd", "--privacy", "none"]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    assert FederationPlan.load(path).task.labels == ("CN", "bvFTD", "svPPA")
+    unknown = CliRunner().invoke(app, [*asked[:2], str(tmp_path / "x.toml"), *asked[3:6], "als"])
+    assert isinstance(unknown.exception, SmrfedError)
+    assert unknown.exception.code == "SMR-E750"
+
+
 def test_the_policy_that_init_writes_admits_a_draft(tmp_path: Path) -> None:
     from client.commands.templates import POLICY_TOML
 
@@ -57,6 +67,31 @@ def test_the_policy_that_init_writes_admits_a_draft(tmp_path: Path) -> None:
     policy.admit_plan(parsed())
     with pytest.raises(SmrfedError, match="SMR-E364"):
         policy.admit_plan(parsed(every=5))
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_a_draft_for_any_model_keeps_its_budget(model: str) -> None:
+    plan = parsed(model=model, rounds=4)
+    entry = model_entry(model)
+    assert plan.model.name == model
+    assert plan.task.kind == entry.task
+    assert plan.groups == default_groups(model, plan.adaptation.site_norm, "frozen")
+    assert plan_epsilon(plan, spare_rounds=SPARE_ROUNDS) <= plan.privacy.epsilon
+    assert plan.training.rounds == 4
+
+
+def test_a_draft_of_the_family_of_smrnet_begins_with_its_public_encoder() -> None:
+    plan, usual = parsed(model="smrnet-volumes"), parsed()
+    assert plan.model.weights_sha256 == usual.model.weights_sha256
+    assert plan.input.clinical.width
+    assert parsed(model="vit-3d").model.weights_sha256 is None
+
+
+def test_only_the_usual_model_is_drafted_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.plan_drafting.initial._NEEDED", ("no_such_module",))
+    assert parsed().model.name == "smrnet"
+    with pytest.raises(SmrfedError, match="SMR-E558"):
+        parsed(model="vit-3d")
 
 
 def test_initial_parameters_are_those_of_the_hospitals_model() -> None:

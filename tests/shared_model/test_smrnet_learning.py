@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from scipy.stats import binom
 from smrnet_fixtures import SHAPE, box_atlas, small_smrnet
 from torch import Tensor, nn
 
@@ -57,3 +58,12 @@ def test_a_planted_slice_is_found_by_the_attention_of_its_plane() -> None:
     assert accuracy >= 0.9
     found = out.slice_attention["coronal"].argmax(1)
     assert ((found - 11).abs() <= 2).float().mean() >= 0.9
+
+
+def test_a_trivial_set_is_solved_and_random_labels_are_not() -> None:
+    """Science.md section 6, row 5: no leak from labels, and nothing that keeps it from learning."""
+    accuracy, _ = _fit(2.0 * LABELS.gt(0).float())
+    assert accuracy >= 0.98
+    right = round(50 * _fit(torch.zeros(SHAPE))[0])
+    # The interval that 50 fair coins fall into 99.9 times in 100.
+    assert binom(50, 0.5).ppf(5e-4) <= right <= binom(50, 0.5).ppf(1 - 5e-4)

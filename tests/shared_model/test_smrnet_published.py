@@ -57,3 +57,25 @@ def test_inert_biases_are_exactly_those_that_cancel() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
         assert (float(parameter.grad.norm()) < 1e-12) == (name in INERT), name
+
+
+def test_the_low_branch_sees_64_pixels_and_the_gate_follows_the_input() -> None:
+    """Science.md section 6, rows 1 and 2."""
+    torch.manual_seed(0)
+    model = SMRNetPublished(PublishedConfig(width=16)).eval()
+    seen: dict[str, tuple[int, ...]] = {}
+    for name in ("low", "high"):
+        branch = model.get_submodule(name)
+        branch.register_forward_pre_hook(
+            lambda _, inputs, name=name: seen.update({name: tuple(inputs[0].shape[-2:])})
+        )
+    sharp = torch.randn(2, 4, 1, 128, 128)
+    blurred = nn.functional.avg_pool2d(sharp.flatten(0, 1), 9, 1, 4).unflatten(0, (2, 4))
+    with torch.no_grad():
+        gate, of_blurred = model.forward_slices(sharp).gate, model.forward_slices(blurred).gate
+    assert seen == {"low": (64, 64), "high": (128, 128)}
+    assert ((gate > 0) & (gate < 1)).all()
+    assert (gate[0] - gate[1]).abs().max() > 1e-4
+    # Two draws of noise differ less than noise and what blurring leaves of it.
+    between = (gate[0].mean() - gate[1].mean()).abs()
+    assert (gate.mean() - of_blurred.mean()).abs() > 3 * between

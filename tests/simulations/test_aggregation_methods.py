@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from quadratic_site import arrays, patient, quadratic_model, quadratic_plan, use_quadratic_losses
 
-from client.privacy.secure_random import SeededRandom
 from client.training import rounds
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import SeededRandom
 from simulations.arms import train_rounds as module
 from simulations.arms.train_rounds import train_rounds
 

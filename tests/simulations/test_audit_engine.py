@@ -16,13 +16,13 @@ import pytest
 import torch
 from small_site import small_model, small_plan
 
-from client.privacy.secure_random import SecureRandom
 from client.training import patient_gradients, patient_sgd, rounds
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.patient_optimizer import PatientOptimizer
 from client.training.patient_sgd import PatientSGD
 from shared_model.errors import SmrfedError
+from shared_model.privacy.secure_random import SecureRandom
 from simulations.audit.canary_model import canary_patients, orthonormal_directions
 from simulations.audit.engine_audit import audit_engine, engine_attacks, gate
 from simulations.audit.gradient_game import GradientGame, canary_plan, play

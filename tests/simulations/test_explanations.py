@@ -53,7 +53,8 @@ class FixedAnswers:
                 for plane, values in zip(PLANES, patient.attention, strict=True)
             },
             region_importance=torch.from_numpy(patient.importance)[None],
-            region_evidence=torch.zeros(1, REGIONS, 3),
+            # Every region says the same, so what it adds is its importance.
+            region_evidence=torch.tensor([1.0, 0.0, 0.0]).expand(1, REGIONS, 3),
             embedding=torch.zeros(1, 1),
         )
 
@@ -131,6 +132,12 @@ def test_the_slice_ratio_is_that_of_counting_voxels() -> None:
     assert value(found.slice_mass_ratio) == pytest.approx(np.mean(counted))
     masses = [p.importance[[0, 3, 6]].sum() / (3 / REGIONS) for p in patients]
     assert value(found.region_mass_ratio) == pytest.approx(np.mean(masses))
+    inside = np.isin(ATLAS.labels, [1, 4, 7])
+    painted = [np.append(0, p.importance)[ATLAS.labels] for p in patients]
+    shares = [
+        (m[inside].sum() / m.sum()) / (inside.sum() / (ATLAS.labels > 0).sum()) for m in painted
+    ]
+    assert value(found.evidence_mass_ratio) == pytest.approx(np.mean(shares))
 
 
 def test_all_attention_on_what_is_affected_gives_the_maximum_and_elsewhere_nothing() -> None:

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from client.config import SiteConfig
 from client.preflight.site import CheckedSite
 from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
 from shared_model.preflight.checks import Note, NotLookedAt
 
 
@@ -22,6 +24,8 @@ def check_archive(site: CheckedSite) -> str:
     config, plan = site.config, site.plan
     if config.dicom is not None and not config.dataset.exists():
         return Note("DICOM files that were not taken in yet: smrfed-site prepare")
+    if plan is not None and plan.task.kind != "classification":
+        return _check_masks(config, plan)
     labels = plan.task.labels if plan is not None else config.label_names
     left_out = ""
     if plan is None or plan.input.preparation.source == "mni152":
@@ -34,6 +38,15 @@ def check_archive(site: CheckedSite) -> str:
     shown = ", ".join(f"{label} {counts[label]}" for label in labels)
     scans = sum(len(patient.scans) for patient in patients)
     return f"{len(patients)} patients, {scans} scans ({shown}){left_out}; shown here only"
+
+
+def _check_masks(config: SiteConfig, plan: FederationPlan) -> str:
+    """For a plan about lesions diagnoses are not looked at; raises SMR-E225 and E229 as well."""
+    from client.prepared.scan_source import scan_source
+
+    patients = scan_source(config, plan).patients()
+    scans = sum(len(patient.scans) for patient in patients)
+    return f"{len(patients)} patients, {scans} scans with a lesion mask; shown here only"
 
 
 def check_quality(site: CheckedSite) -> str:

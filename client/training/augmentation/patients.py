@@ -55,7 +55,7 @@ class AugmentedPatients(Sequence[PatientExamples]):
             return AugmentedPatients(self._patients[index], self._views, self._round, self._step)
         patient = self._patients[index]
         draws = self._views.section.multiplicity
-        labels = patient.labels.repeat_interleave(draws)
+        labels = patient.labels.repeat_interleave(draws, dim=0)
         if isinstance(patient.inputs, Batch):
             return PatientExamples(patient.id, self._chosen(patient), labels)
         volumes = AugmentedVolumes(patient.id, patient.inputs, self._views, self._round, self._step)

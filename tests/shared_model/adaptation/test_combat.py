@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.privacy.gaussian_release import release_sum
-from client.privacy.secure_random import SeededRandom
 from shared_model.adaptation.combat import Combat, fit_combat
 from shared_model.adaptation.combat_sums import (
     PublicScale,
@@ -17,6 +16,7 @@ from shared_model.adaptation.combat_sums import (
     patient_vectors,
 )
 from shared_model.errors import SmrfedError
+from shared_model.privacy.secure_random import SeededRandom
 
 Table = tuple[np.ndarray, np.ndarray]
 P, G = 4, 7

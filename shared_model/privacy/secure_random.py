@@ -1,4 +1,7 @@
-"""Randomness of the patient sampler and of the noise: AES-256 in counter mode, keyed by the OS."""
+"""Randomness of patient sampling and noise: AES-256 in counter mode, keyed by the OS.
+
+Sites draw patients and noise from it, the coordinator the noise of mode ``central``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,15 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+
+
+class WordStream(Protocol):
+    """What exact samplers need of a source of randomness."""
+
+    def words(self, count: int) -> Words:
+        """``(count,)`` independent uniform 64-bit words."""
+        ...
 
 
 class RandomStream(Protocol):
@@ -26,14 +38,18 @@ class RandomStream(Protocol):
 
 
 class _CounterStream:
-    """Uniform and normal numbers from an AES-256-CTR key stream."""
+    """Words, uniform and normal numbers from an AES-256-CTR key stream."""
 
     def __init__(self, key: bytes, nonce: bytes) -> None:
         self._cipher: CipherContext = Cipher(algorithms.AES(key), modes.CTR(nonce)).encryptor()
 
+    def words(self, count: int) -> Words:
+        """``(count,)`` independent uniform 64-bit words."""
+        return np.frombuffer(self._cipher.update(bytes(8 * count)), np.dtype("<u8"))
+
     def uniform(self, count: int) -> Floats:
         """``(count,)`` numbers in (0, 1] on the grid 2^-53."""
-        words = np.frombuffer(self._cipher.update(bytes(8 * count)), np.uint64)
+        words = self.words(count)
         numbers: Floats = ((words >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53
         return numbers
 
@@ -51,7 +67,7 @@ class _CounterStream:
 
 
 class SecureRandom(_CounterStream):
-    """The only randomness of privacy mode ``local``; nobody can seed, store or repeat it.
+    """The only randomness of the private modes; nobody can seed, store or repeat it.
 
     Key and nonce come from ``os.urandom`` when the object is made, and again in a forked child, so
     that two processes never share a stream. ``torch.manual_seed`` and its kind have no effect.
@@ -61,12 +77,12 @@ class SecureRandom(_CounterStream):
         super().__init__(os.urandom(32), os.urandom(16))
         self._process = os.getpid()
 
-    def uniform(self, count: int) -> Floats:
-        """``(count,)`` numbers in (0, 1] on the grid 2^-53."""
+    def words(self, count: int) -> Words:
+        """``(count,)`` independent uniform 64-bit words."""
         if os.getpid() != self._process:
             super().__init__(os.urandom(32), os.urandom(16))
             self._process = os.getpid()
-        return super().uniform(count)
+        return super().words(count)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the stream of the privacy noise must not be copied or stored")

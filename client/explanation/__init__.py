@@ -1,0 +1,1 @@
+"""Explanations of single scans, at the hospital and for the hospital alone."""

@@ -1,0 +1,1 @@
+"""Clinical variables as model inputs: which, in which mode, and with which public constants."""

@@ -1,0 +1,1 @@
+"""ConneX: structural and functional connectomes, graph backbones under one mask, fusion, heads."""

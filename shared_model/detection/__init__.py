@@ -1,0 +1,1 @@
+"""Detection of lesions: boxes with scores from one volume."""

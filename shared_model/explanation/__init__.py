@@ -1,0 +1,1 @@
+"""What drove a model's output, and how far that can be trusted."""

@@ -1,0 +1,1 @@
+"""Late fusion of two image networks and clinical data."""

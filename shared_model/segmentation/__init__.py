@@ -1,0 +1,1 @@
+"""Lesion segmentation: networks from MONAI with layer A, and their loss per scan."""

@@ -1,0 +1,1 @@
+"""VGG16, built here because MONAI has none and torchvision is no dependency."""

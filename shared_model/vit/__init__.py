@@ -1,0 +1,1 @@
+"""A small 3D vision transformer."""

@@ -1,0 +1,1 @@
+"""Region volumes as model inputs: the public constants that make them comparable."""

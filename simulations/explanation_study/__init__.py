@@ -1,0 +1,1 @@
+"""Are the explanations right? Measured on synthetic patients whose atrophy is known."""

@@ -1,0 +1,1 @@
+"""Synthetic lesions of known place and size, and what models make of them."""

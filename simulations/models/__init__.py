@@ -1,0 +1,1 @@
+"""What is in the model registry, described and checked."""

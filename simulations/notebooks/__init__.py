@@ -1,0 +1,1 @@
+"""Notebooks without a notebook server: their cells, run in order."""

@@ -1,0 +1,1 @@
+"""The public reference of region volumes, made from the public synthetic cohort."""

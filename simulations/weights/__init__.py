@@ -1,0 +1,1 @@
+"""Public weights of others as files that a plan can name."""
