@@ -297,7 +297,11 @@ def _cells(record: RoundRecord, stopped: RoundRecord | None) -> list[str]:
              "moments": f"{record.round}, moments"}.get(record.kind, record.kind)  # fmt: skip
     if record is stopped:
         label += " (quorum missed)"
-    aside = "\n".join(f"{site}: {why}" for site, why in record.set_aside.items())
+    why_not = [f"{site}: {why}" for site, why in record.set_aside.items()]
+    if record.void is not None:
+        label += " (void)"
+        why_not.insert(0, record.void)
+    aside = "\n".join(why_not)
     accepted = ", ".join(record.accepted) or "none"
     cells = [label, accepted, aside, str(record.attempts), f"{record.seconds:.1f}"]
     return [escape(cell) for cell in cells]

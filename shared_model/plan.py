@@ -307,13 +307,6 @@ class FederationPlan(_Section):
         return self
 
     @model_validator(mode="after")
-    def _weights_are_of_the_classes(self) -> FederationPlan:
-        self.training.class_weighting.refuse_contradictions(
-            len(self.task.labels), self.task.kind, private=self.privacy.mode != "none"
-        )
-        return self
-
-    @model_validator(mode="after")
     def _lesions_stay_with_the_scan(self) -> FederationPlan:
         if self.task.kind == "classification" or not self.augmentation.enabled:
             return self
@@ -326,7 +319,10 @@ class FederationPlan(_Section):
         return self
 
     @model_validator(mode="after")
-    def _aggregation_fits(self) -> FederationPlan:
+    def _weights_and_aggregation_fit(self) -> FederationPlan:
+        self.training.class_weighting.refuse_contradictions(
+            len(self.task.labels), self.task.kind, private=self.privacy.mode != "none"
+        )
         refuse_contradictions(self)
         return self
 

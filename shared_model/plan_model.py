@@ -49,6 +49,11 @@ def build_plan_model(
         raise inconsistent(
             "augmentation.enabled = true", f"false: model {plan.model.name!r} reads no volume"
         )
+    if plan.input.clinical.used and "clinical" not in input_fields(entry.batch):
+        raise inconsistent(
+            f"input.clinical.mode = {plan.input.clinical.mode!r}",
+            f"'imaging-only': model {plan.model.name!r} reads no clinical data",
+        )
     model = registry.build_model(
         plan.model.name,
         config,

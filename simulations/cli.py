@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -62,6 +62,10 @@ def demo(
     ] = 60,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of the synthetic patients")] = 0,
     epsilon: Annotated[float, typer.Option("--epsilon", help="privacy budget per patient")] = 8.0,
+    privacy: Annotated[
+        Literal["local", "distributed", "central"],
+        typer.Option(help="who adds the noise: each hospital all of its own, shares, coordinator"),
+    ] = "local",
     robustness: Annotated[
         bool, typer.Option("--robustness", help="also test on scans that were made worse")
     ] = False,
@@ -77,6 +81,7 @@ def demo(
         unseen_patients=patients,
         seed=seed,
         epsilon=epsilon,
+        privacy=privacy,
         robustness=robustness,
     )
     console = Console(stderr=as_json)
@@ -86,6 +91,7 @@ def demo(
     command += f" --patients {patients}" if patients != 60 else ""
     command += f" --seed {seed}" if seed else ""
     command += f" --epsilon {epsilon:g}" if epsilon != 8.0 else ""
+    command += f" --privacy {privacy}" if privacy != "local" else ""
     command += " --robustness" if robustness else ""
     runner = None
     if deployed:

@@ -93,14 +93,13 @@ def read_lesions(root: Path, patient: Patient, scan: Scan) -> LesionMap:
         raise _missing([f"{patient.id} {scan.session}".strip()])
     try:
         mask, image = nibabel.load(str(path)), nibabel.load(str(scan.path))
-        values = np.asarray(mask.dataobj)
-    except UNREADABLE as error:
+        # Before the voxels are read: a small file can claim more of them than memory holds.
+        shape = mask.shape[:3] if set(mask.shape[3:]) <= {1} else mask.shape
+        _check_place(path, shape, mask.affine, image.shape[:3], image.affine)
+        values = np.asarray(mask.dataobj, dtype=np.float64).reshape(shape)
+    except (*UNREADABLE, TypeError) as error:  # TypeError: colours
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Defect(Problem.UNREADABLE_IMAGE, f"{path}: {reason}").error() from None
-    values = (
-        values.reshape(values.shape[:3]) if values.size == np.prod(values.shape[:3]) else values
-    )
-    _check_place(path, values.shape, mask.affine, image.shape[:3], image.affine)
     return LesionMap(_numbered(path, values), np.asarray(mask.affine, dtype=np.float64))
 
 
@@ -158,8 +157,7 @@ def _check_place(
     )
 
 
-def _numbered(path: Path, values: npt.NDArray[np.generic]) -> Numbers:
-    real = np.asarray(values, dtype=np.float64)
+def _numbered(path: Path, real: npt.NDArray[np.float64]) -> Numbers:
     # A stored slope may leave 0.99999 for 1.
     whole = np.rint(real)
     if not np.isfinite(real).all() or (np.abs(real - whole) > 1e-3).any() or (whole < 0).any():

@@ -91,7 +91,7 @@ def explain(
                 "folder": str(found.folder),
                 "probabilities": probabilities,
                 "explained_class": findings.labels[findings.target],
-                "top_regions": [row.name for row in findings.regions[:_SHOWN]],
+                "top_regions": list(findings.drove(_SHOWN)),
             }
         )
         return
@@ -100,7 +100,7 @@ def explain(
         {
             "probabilities": ", ".join(f"{name} {p:.2f}" for name, p in probabilities.items()),
             "explained": findings.labels[findings.target],
-            WORDING: ", ".join(row.name for row in findings.regions[:_SHOWN]),
+            WORDING: ", ".join(findings.drove(_SHOWN)) or "none: the map is even",
             "look at": found.page,
         }
     )

@@ -50,6 +50,12 @@ def outgoing_arrays(plan: FederationPlan, config: Path) -> Shapes | None:
 def print_outgoing(plan: FederationPlan, outgoing: Shapes | None) -> None:
     """The arrays of an update, or the names that they match; then the sums beside updates."""
     _print_update(plan, outgoing)
+    if plan.privacy.summed:
+        out.print(
+            "these numbers leave as one masked vector of 64-bit integers per round; beside it keys "
+            "and encrypted shares of masks, which hold nothing about patients "
+            "(docs/secure_aggregation.md)"
+        )
     _print_statistics(plan)
 
 

@@ -60,6 +60,7 @@ def explain(policy: SitePolicy, plan: FederationPlan, around: Circumstances) -> 
         if admission.asks == "none":
             verdict = "note"
         lines.append(Line(admission.subject, admission.asks, admission.allows, verdict, code))
+    lines.append(Line("read of patients", _read(plan), "stays here", "note"))
     if plan.privacy.mode != "none":
         lines.append(_total(policy, plan, around))
     lines += _leaving(plan, around)
@@ -99,6 +100,15 @@ def _total(policy: SitePolicy, plan: FederationPlan, around: Circumstances) -> L
     return Line("epsilon in total", asks, allows, "note")
 
 
+def _read(plan: FederationPlan) -> str:
+    """What the plan itself asks of patients' records; the model's own inputs are named by it."""
+    truth = "diagnoses" if plan.task.kind == "classification" else "lesion masks"
+    clinical = plan.input.clinical
+    named = ", ".join(variable.name for variable in clinical.used)
+    said = f"clinical data ({clinical.mode}): {named}" if named else "no clinical data"
+    return f"scans, {truth}; {said}; inputs of model {plan.model.name}: docs/models.md"
+
+
 def _leaving(plan: FederationPlan, around: Circumstances) -> list[Line]:
     noised = "noised" if plan.privacy.mode != "none" else "without noise"
     lines = []
@@ -121,6 +131,9 @@ def _leaving(plan: FederationPlan, around: Circumstances) -> list[Line]:
             size = (8 if plan.privacy.summed else 4) * numbers
             asks += f": {len(around.outgoing)} arrays, {numbers:,} numbers, {size:,} bytes"
         lines.append(Line(f"leaves: {what}", asks, "as above", "note"))
+    if plan.privacy.summed:
+        asks = "around every round: nothing about patients, may leave at any hour"
+        lines.append(Line("leaves: keys and shares of masks", asks, "as above", "note"))
     if around.outgoing is None:
         asks = f"names that match {list(plan.groups.shared)}"
         lines.append(Line("leaves: arrays", asks, "not listed: no model could be built", "note"))

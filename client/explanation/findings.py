@@ -60,6 +60,14 @@ class Findings:
     edges: tuple[Edge, ...]
     left_out: tuple[str, ...]
 
+    def drove(self, most: int) -> tuple[str, ...]:
+        """At most so many regions that the default map names, the first first; none: an even map.
+
+        Where a map is empty, or has the same value everywhere, the table's order says nothing.
+        """
+        least = min(row.mean for row in self.regions)
+        return tuple(row.name for row in self.regions[:most] if row.mean > max(0.0, least))
+
 
 def require_explainable(model: SiteModel) -> None:
     """Raise SMR-E482 for another task than classification, SMR-E483 for a model without images."""

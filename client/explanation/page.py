@@ -201,9 +201,11 @@ def _regions(findings: Findings) -> str:
     share = findings.volumes.percentiles()
     lines = [_line(row, None if share is None else share[row.index]) for row in shown]
     title = METHODS[findings.relevance[0].method].title
+    even = "The map is even or empty: no region drove this output, and the order says nothing."
     return section(
         "regions",
         "Atlas regions",
+        "" if findings.drove(1) else paragraph(even),
         paragraph(
             f"{title}, the {_SHOWN_FIRST} regions that drove the output most and the "
             f"{_SHOWN_LAST} that did least; regions.csv has all {len(rows)}. A contribution above "

@@ -8,15 +8,13 @@ import numpy as np
 
 from client.prepared.intensity import BACKGROUND
 from client.prepared.resample import Volume
+from client.preprocessing.aligned_volumes import tissue_ml
 from client.preprocessing.image import Image, Work
 from client.preprocessing.region_volumes import region_volumes
 from shared_model.atlas.atlas import Atlas
 from shared_model.explanation.norms import Floats, VolumeNorms, percentile, shipped_norms
 from shared_model.plan import FederationPlan
 
-# A region without any of its tissue must not give log 0.
-_SMALLEST_ML = 0.02
-_FLUID = "ventricle"
 _MALE_OR_FEMALE = ("M", "F")
 
 
@@ -50,9 +48,8 @@ def prepared_volumes(volume: Volume, atlas: Atlas) -> tuple[Floats, float]:
     brain = volume > BACKGROUND
     image = Image(np.where(brain, volume - BACKGROUND, 0).astype(np.float32), atlas.affine)
     found = region_volumes(Work(image, brain=brain, to_mni=np.eye(4)), atlas)
-    fluid = np.array([_FLUID in name for name in atlas.names])
-    ml = np.where(fluid, found.csf_mm3, found.gm_mm3 + found.wm_mm3) / 1000
-    return np.maximum(ml, _SMALLEST_ML), found.brain_mask_mm3 / 1000
+    ml = tissue_ml(atlas, found.gm_mm3, found.wm_mm3, found.csf_mm3)
+    return ml, found.brain_mask_mm3 / 1000
 
 
 def scan_volumes(

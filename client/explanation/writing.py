@@ -204,7 +204,7 @@ def _document(findings: Findings, held: HeldModel, command: str) -> bytes:
         "certainty": asdict(findings.certainty),
         "methods": [one.method for one in findings.relevance],
         "left_out": list(findings.left_out),
-        "top_regions": [row.name for row in findings.regions[:10]],
+        "top_regions": list(findings.drove(10)),
         "slice_attention": {k: v.tolist() for k, v in findings.slice_attention.items()},
         "meaning": "regions that drove this model's output; no diagnosis",
     }

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from client.agent.durable import write_durably
 from client.archive.nifti import read_volume
 from client.archive.patients import Scan
 from client.config import SiteConfig
@@ -17,7 +18,6 @@ from client.prepared.native_recipe import NativeRecipe
 from client.prepared.resample import voxels_sha256
 from client.preprocessing.aligned_volumes import aligned_volumes, recorded_volumes
 from shared_model.atlas.atlas import Atlas
-from shared_model.atlas.cache import write_atomically
 from shared_model.atlas.select import atlas_of, load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
@@ -82,8 +82,7 @@ class VolumeField:
             kept = json.loads(path.read_text("utf-8"))
             return np.asarray(kept["ml"], dtype=np.float64), float(kept["brain_ml"])
         ml, brain_ml = aligned_volumes(raw.voxels, raw.affine, self.atlas)
-        write_atomically(path, json.dumps({"brain_ml": brain_ml, "ml": ml.tolist()}).encode())
-        path.chmod(0o600)
+        write_durably(path, json.dumps({"brain_ml": brain_ml, "ml": ml.tolist()}).encode())
         return ml, brain_ml
 
 

@@ -1,8 +1,9 @@
-"""Training that repeats bit for bit, and leaves the process's random state and settings alone."""
+"""Draws of dropout: repeatable without privacy, secret with it; the process's own stay alone."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,3 +34,19 @@ def deterministic(device: torch.device, random: SeededRandom) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warned_only)
+
+
+@contextmanager
+def secret_draws(device: torch.device) -> Iterator[None]:
+    """Torch generators seeded by the operating system, whatever seeded them before.
+
+    Dropout gives each patient a draw of their own, and one patient less shifts the draws of the
+    others: a private sum is bounded in distribution only, and so only where nobody knows the draws.
+    """
+    on_gpu = device.type == "cuda"
+    seed = secrets.randbits(63)
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
+        yield

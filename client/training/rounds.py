@@ -16,7 +16,7 @@ from client.training.adaptive_clip import AdaptiveClip
 from client.training.augmentation.patients import AugmentedPatients
 from client.training.augmentation.views import PlannedViews
 from client.training.data_free import NO_TERMS, DataFreeGradient, SiteTerms, updated_own_control
-from client.training.deterministic import deterministic
+from client.training.deterministic import deterministic, secret_draws
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.layered_rates import rate_vector
@@ -115,8 +115,9 @@ def train_round(
         )
     else:
         engine = private_engine(site_model, trained, plan, site_name, norm, loss, pull)
-        for patients in _steps(examples, plan, round_number):
-            engine.step(patients)
+        with secret_draws(site_model.device):
+            for patients in _steps(examples, plan, round_number):
+                engine.step(patients)
         engine.close()
         norm = engine.clipping_norm
         if engine.zeroed_patients:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from client.privacy.composition import refuse_unsound, site_moves_in_rounds
 from client.training.augmentation.patients import AugmentedPatients
 from client.training.augmentation.views import PlannedViews
+from client.training.deterministic import secret_draws
 from client.training.examples import PatientExamples
 from client.training.flat_parameters import FlatParameters
 from client.training.integer_sum import IntegerPatientSum
@@ -88,11 +89,12 @@ def shared_sum(
             clipping_norm=plan.privacy.clipping_norm,
             fraction_bits=section.fraction_bits,
         )
-        if plan.privacy.unit == "hospital":
-            denominator = plan.training.sampling_rate * entry.declared_patients
-            total = sums.of_hospital(patients, denominator)
-        else:
-            total = sums.of_patients(patients)
+        with secret_draws(site_model.device):
+            if plan.privacy.unit == "hospital":
+                denominator = plan.training.sampling_rate * entry.declared_patients
+                total = sums.of_hospital(patients, denominator)
+            else:
+                total = sums.of_patients(patients)
     finally:
         flat.close()
     if sums.zeroed_patients:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from client.agent.durable import make_private_folder
 from client.training.site_model import SiteModel
 from shared_model.batch import Batch, Inputs
 from shared_model.errors import SmrfedError
@@ -66,7 +67,7 @@ class TokenCache:
         return self._model.tokens(**parts).to(self._site_model.device)
 
     def _write(self, path: Path, tokens: Batch) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self._folder)
         body = encode_arrays({name: p.cpu().numpy() for name, p in tokens.tensors().items()})
         temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:

@@ -39,6 +39,7 @@ class SummedUpdate:
         survivors: names of the sites whose sums are in it: public.
         parameters: theta, the round's parameters.
         random: of the central noise; none: the operating system's. For tests.
+        noised: ``total`` is what :func:`noised_total` made, so that no noise is added here.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class SummedUpdate:
         survivors: Collection[str],
         parameters: Arrays,
         random: WordStream | None = None,
+        *,
+        noised: bool = False,
     ) -> None:
         section, training = section_of(plan), plan.training
         entries = [plan.site(name) for name in sorted(set(survivors))]
@@ -59,11 +62,7 @@ class SummedUpdate:
         units: float = len(entries)
         if plan.privacy.unit == "patient":
             units = training.sampling_rate * sum(entry.declared_patients for entry in entries)
-        noise = None
-        if plan.privacy.mode == "central":
-            noise = DiscreteGaussian(
-                sum_variance(plan), SecureRandom() if random is None else random
-            )
+        noise = None if noised else _central_noise(plan, random)
         scale = 2.0**-section.fraction_bits / units
         self._centre: dict[str, npt.NDArray[np.float64]] = {}
         for name in sorted(total):
@@ -84,6 +83,25 @@ class SummedUpdate:
     def step(self, parameters: Arrays, learning_rate: float) -> dict[str, npt.NDArray[np.float32]]:
         """``theta + server learning rate * d``, rounded once to float32; raises SMR-E521."""
         return plain_step(parameters, self._centre, learning_rate)
+
+
+def noised_total(
+    plan: FederationPlan, total: npt.NDArray[np.int64], random: WordStream | None = None
+) -> None:
+    """Mode ``central``: add the coordinator's noise to the flat sum (P,), in place.
+
+    Mode ``distributed``: nothing, the sum came noised. Once a round: whoever calls this keeps the
+    result durably before anything is computed of it, and never calls it again for the round.
+    """
+    noise = _central_noise(plan, random)
+    if noise is not None:
+        noise.add_to(total)
+
+
+def _central_noise(plan: FederationPlan, random: WordStream | None) -> DiscreteGaussian | None:
+    if plan.privacy.mode != "central":
+        return None
+    return DiscreteGaussian(sum_variance(plan), SecureRandom() if random is None else random)
 
 
 def add_modulo(sums: IntegerArrays, more: IntegerArrays) -> dict[str, npt.NDArray[np.int64]]:

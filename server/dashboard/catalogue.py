@@ -183,7 +183,8 @@ class _Open:
             files = replace(self._read[1], driven=is_driven(self.path))
             assert self._releases is not None
             releases, problem = self._releases.look()
-            records = (*files.history, *(release.asked for release in releases))
+            asked_for = (one for record in files.history for one in record.exchanges)
+            records = (*asked_for, *(release.asked for release in releases))
             told = [r for r in (files.stopped, files.finalised) if r is not None]
             receipts, by_site = self._receipts.look((*records, *told))
         progress = progress_of(files)

@@ -82,9 +82,13 @@ def _asked_now(run: RunFiles) -> _Asked:
             missed = str(event.get("reason") or "asked again")
     if not phase:
         return _Asked(f"round {run.completed + 1}" if run.driven else "")
-    words = {"train": f"round {number}", "finalise": "telling the sites the final model"}.get(
-        phase, f"{phase} after round {number}"
-    )
+    words = {
+        "train": f"round {number}",
+        "finalise": "telling the sites the final model",
+        "keys": f"agreeing on masks before round {number}",
+        "shares": f"agreeing on masks before round {number}",
+        "unmask": f"opening the sum of round {number}",
+    }.get(phase, f"{phase} after round {number}")
     return _Asked(words, tuple(sorted(answered)), missed)
 
 

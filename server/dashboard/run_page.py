@@ -184,7 +184,11 @@ def _round(record: RoundRecord, view: View) -> list[Field | str]:
     small: str = "" if record.kind == "train" else record.kind
     if record is view.files.stopped:
         small = "quorum missed"
-    aside = "".join(error_links(f"{site}: {why}", "div") for site, why in record.set_aside.items())
+    aside = ""
+    if record.void is not None:
+        small = "void"
+        aside = "".join(error_links(f"void: {record.void}", "div"))
+    aside += "".join(error_links(f"{site}: {why}", "div") for site, why in record.set_aside.items())
     all_in = len(record.accepted) == len(view.files.weights)
     partial = "" if all_in else f"{len(record.accepted)} of {len(view.files.weights)} hospitals"
     return [

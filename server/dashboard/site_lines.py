@@ -65,8 +65,9 @@ def _line(
     asked: Asked,
     later: Background,
 ) -> SiteLine:
-    outcomes = [record.sites.get(site) for record in files.history]
-    taken = tuple(None if one is None else one.accepted for one in outcomes)
+    taken = tuple(
+        site in record.accepted if site in record.sites else None for record in files.history
+    )
     newest = files.stopped if files.stopped is not None else (files.history or (None,))[-1]
     last = None if newest is None else newest.sites.get(site)
     missing = None

@@ -66,6 +66,8 @@ class RunMetrics:
             out.gauge("run_epsilon", text).set(facts.epsilon, run=run)
         if facts.budget is not None:
             out.gauge("run_epsilon_budget", "The plan's cap of it").set(facts.budget, run=run)
+        void = out.counter("run_void_rounds_total", "Rounds of a secure sum that were void")
+        void.set(sum(record.void is not None for record in facts.history), run=run)
         seconds = out.counter("run_round_seconds_total", "Seconds of all completed rounds")
         seconds.set(sum(record.seconds for record in facts.history), run=run)
         if facts.history:
@@ -81,10 +83,12 @@ class RunMetrics:
         )
         for record in facts.history:
             for name, site in record.sites.items():
-                accepted.add(float(site.accepted), run=run, site=name)
+                counted = name in record.accepted
+                accepted.add(float(counted), run=run, site=name)
                 sent.add(float(site.pushes * facts.body_bytes), run=run, site=name)
-                if not site.accepted:
-                    aside.add(1.0, run=run, site=name, code=site.code or "none")
+                if not counted:
+                    why = site.code or ("void" if site.accepted else "none")
+                    aside.add(1.0, run=run, site=name, code=why)
         received = out.counter("received_bytes_total", "Bytes of sealed replies, by authenticity")
         for (name, authentic), count in facts.received.items():
             received.set(count, run=run, site=name, authentic=str(authentic).lower())

@@ -18,9 +18,12 @@ from server.plan_drafting.initial import (
     unusable,
     write_parameters,
 )
+from server.plan_drafting.secure_sum import enrolled_keys
+from server.run_path import HERE, Home
 from shared_model.errors import SmrfedError
 from shared_model.label_schemas import LABEL_SCHEMAS, label_schema
 from shared_model.plan import FederationPlan, PrivacyMode
+from shared_model.privacy.section import SUMMED
 
 _out = Console(soft_wrap=True, highlight=False)
 
@@ -55,6 +58,7 @@ def new(
         str,
         typer.Option(help="name in the registry (smrfed-sim models); but for smrnet needs torch"),
     ] = USUAL_MODEL,
+    home: Home = HERE,
 ) -> None:
     """Write a plan to begin with: SMR-Net, packaged public weights, noise that fits epsilon."""
     if plan.exists():
@@ -76,6 +80,7 @@ def new(
         scans=scans,
         labels=label_schema(labels).labels,
         model=model,
+        signing_keys=enrolled_keys(home) if privacy in SUMMED else None,
     )
     try:
         plan.write_text(text, encoding="utf-8")

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from server.plan_drafting.other_model import with_model
+from server.plan_drafting.secure_sum import require_keys, secure_sum
 from shared_model.plan import FederationPlan, PrivacyMode
 from shared_model.privacy.plan_cost import calibrate_plan_noise
+from shared_model.privacy.section import SUMMED
 from shared_model.public_weights import PACKAGED
 
 Scans = Literal["native", "aligned"]
@@ -33,6 +35,7 @@ def draft_plan(
     scans: Scans = "native",
     labels: Sequence[str] = ("CN", "MCI", "AD"),
     model: str = USUAL_MODEL,
+    signing_keys: Mapping[str, str] | None = None,
 ) -> str:
     """A commented plan in TOML for SMR-Net with the packaged public weights.
 
@@ -40,13 +43,16 @@ def draft_plan(
 
     The noise is computed so that all rounds, :data:`SPARE_ROUNDS` repeated ones, and all
     evaluations (after ``every`` rounds; 0: none) stay within ``epsilon``. ``sites`` are public
-    sizes of the training sets. Raises
-    SMR-E102 for values that a plan cannot have, SMR-E301 for an epsilon that no noise reaches.
+    sizes of the training sets. Modes ``distributed`` and ``central`` take every site's
+    ``signing_keys`` (64 hexadecimal digits). Raises
+    SMR-E102 for values that a plan cannot have, SMR-E301 for an epsilon that no noise reaches,
+    SMR-E566 for a site without a key.
     """
+    keys = require_keys(sites, signing_keys or {}) if mode in SUMMED else {}
 
     def text(noise: float, releases: float) -> str:
         usual = _text(
-            name, sites, seed, mode, epsilon, rounds, every, scans, noise, releases, labels
+            name, sites, seed, mode, epsilon, rounds, every, scans, noise, releases, labels, keys
         )
         return usual if model == USUAL_MODEL else with_model(usual, model)
 
@@ -79,6 +85,7 @@ def _text(
     noise: float,
     release_noise: float,
     labels: Sequence[str],
+    keys: Mapping[str, str],
 ) -> str:
     card = json.loads((PACKAGED / _CARD).read_text("utf-8"))
     config = ", ".join(f"{key} = {value}" for key, value in card["config"].items())
@@ -86,8 +93,10 @@ def _text(
     quorum = max(min(2, len(sites)), len(sites) - 1)
     lines = "\n".join(
         f'[[federation.sites]]\nname = "{site}"\ndeclared_patients = {count}\n'
+        + (f'signing_key = "{keys[site]}"\n' if site in keys else "")
         for site, count in sites.items()
     )
+    summed = secure_sum(len(sites), mode) if mode in SUMMED else ""
     return _TEMPLATE.format(
         name=json.dumps(name),
         seed=seed,
@@ -102,7 +111,10 @@ def _text(
         noise=math.ceil(noise * 1e4) / 1e4,
         rounds=rounds,
         rate=0.2 if mode == "none" else 0.4,
-        quorum=quorum,
+        quorum=1 if summed else quorum,
+        steps=1 if summed else 2,
+        summed=summed,
+        weighting=_BY_PATIENTS if summed else "",
         sites=lines,
         evaluation=_evaluation(every, release_noise),
     )
@@ -112,6 +124,11 @@ def _evaluation(every: int, noise: float) -> str:
     text = _EVALUATION if every else _NO_EVALUATION
     return text.format(every=every, noise=math.ceil(noise * 1e4) / 1e4)
 
+
+_BY_PATIENTS = """\
+# In one sum over all patients every patient counts the same.
+weighting = "declared_patients"
+"""
 
 _NO_EVALUATION = """\
 # Test patients are never trained on. With release_every = 5 noised figures of them would leave
@@ -172,13 +189,13 @@ noise_multiplier = {noise}
 
 [training]
 rounds = {rounds}
-local_steps = 2
+local_steps = {steps}
 learning_rate = {rate}
 
-{evaluation}
+{summed}{evaluation}
 # min_sites is the quorum of a round; declared_patients are public sizes of the training sets.
 [federation]
 min_sites = {quorum}
 round_deadline_s = 3600.0
-
+{weighting}
 {sites}"""

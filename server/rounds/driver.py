@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from server.aggregation.fixed_point import Shapes
 from server.aggregation.next_state import RoundUpdates, asked_body, next_state
+from server.aggregation.summed import SummedUpdate
 from server.checkpoints.run_directory import RunDirectory
 from server.checkpoints.state import RunState
 from server.enrolment.members import Members
@@ -26,6 +27,7 @@ from server.rounds.checks import LongestUpdate, check_metrics, check_update
 from server.rounds.events import Observer
 from server.rounds.exchange import Accept
 from server.rounds.host import RoundHost, breathing
+from server.rounds.masked import MaskedRounds, require_plan_keys
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from server.rounds.releases import ReleaseRounds
@@ -33,6 +35,7 @@ from server.rounds.settings import DriverSettings
 from server.rounds.transport import Transport
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
+from shared_model.privacy.secure_random import WordStream
 from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.messages import RoundReply
 from shared_model.releases.statistics import Statistics
@@ -76,6 +79,10 @@ class RoundDriver:
             a site that the plan does not.
         clock, sleep: seconds, monotonic; tests replace them.
         wall_clock: seconds since 1970, only to notice that it was set.
+        random: of the coordinator's noise in mode ``central``; none: the operating system's. Tests.
+
+    In modes ``distributed`` and ``central`` a round is one secure sum
+    (:mod:`server.rounds.masked`); raises SMR-E563 when a registered key is not the plan's.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class RoundDriver:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         wall_clock: Callable[[], float] = time.time,
+        random: WordStream | None = None,
     ) -> None:
         run_dir.require_plan(plan)
         self._members = members or Members(run_dir, site_keys)
@@ -117,6 +125,13 @@ class RoundDriver:
             clock,
             breathing(run_dir, sleep),
         )
+        self._sleep = breathing(run_dir, sleep)
+        self._masked = None
+        if plan.privacy.summed:
+            require_plan_keys(plan, {name: site_keys[name] for name in self._members.sites})
+            self._masked = MaskedRounds(
+                run_dir, self._asking, self._members, self._settings, random
+            )
         self._host = RoundHost(run_dir.path, clock, wall_clock)
         self._releases = ReleaseRounds(
             run_dir,
@@ -130,7 +145,8 @@ class RoundDriver:
         Every finished round is on disk before the next one starts: after a crash or an error, run
         again and the result has the same bits. What the plan releases beside updates is asked for
         in between (:mod:`server.rounds.releases`). Raises SMR-E520 when a round misses its quorum
-        in all attempts, SMR-E521 when the new parameters are not finite, SMR-E523 when the disk
+        in all attempts, SMR-E562 when too many rounds were
+        void, SMR-E521 when the new parameters are not finite, SMR-E523 when the disk
         cannot take another round, SMR-E532 when no checkpoint can be read, SMR-E533 when another
         process drives this directory, SMR-E534 when a checkpoint cannot be written, SMR-E570 (no
         biases for the decision rule) and SMR-E572 (a stored release is damaged).
@@ -144,28 +160,41 @@ class RoundDriver:
             self._releases.require_usable(start)
             del start
             while not self._releases.over(state):
-                record, updates = self._train_round(state, shapes)
-                updated, memory = next_state(self._plan, state, updates)
-                del updates
-                history = (*state.history, record)
-                state = RunState(record.round, encode_arrays(updated), history, memory)
-                del updated
+                record, updates = self._round(state, shapes)
+                body, memory = state.body, state.optimiser
+                if updates is not None:
+                    updated, memory = next_state(self._plan, state, updates)
+                    del updates
+                    body = encode_arrays(updated)
+                    del updated
+                state = RunState(record.round, body, (*state.history, record), memory)
                 self._run_dir.save(state)
                 self._asking.notify("round_saved", state.round, "train")
+                if self._masked is not None:
+                    self._masked.saved(state.round)
+                    self._masked.after(record, self._sleep)
             body, asked = self._releases.close(state)
             finalised = self._finalise(body, asked)
             self._asking.notify("run_finished", self._plan.training.rounds, "finalise")
             releases = self._releases.all()
             return RunResult(self._run_dir.run_id, body, state.history, finalised, releases)
 
-    def _train_round(self, state: RunState, shapes: Shapes) -> tuple[RoundRecord, RoundUpdates]:
+    def _round(
+        self, state: RunState, shapes: Shapes
+    ) -> tuple[RoundRecord, RoundUpdates | SummedUpdate | None]:
         number = state.round + 1
-        self._host.require_space(state)
+        self._host.require_space(state, secure=self._masked is not None)
         jump = self._host.clock_jump()
         if jump is not None:
             self._asking.notify("clock_jumped", number, "train", reason=jump)
         self._refresh(number)
-        plan = self._members.plan
+        if self._masked is not None:
+            carried = self._releases.carried("train", number)
+            return self._masked.round(state, self._releases.history(state), carried)
+        return self._train_round(state, shapes)
+
+    def _train_round(self, state: RunState, shapes: Shapes) -> tuple[RoundRecord, RoundUpdates]:
+        number, plan = state.round + 1, self._members.plan
         updates = RoundUpdates(plan, shapes)
         longest = LongestUpdate(plan, shapes, number)
 

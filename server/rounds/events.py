@@ -16,6 +16,7 @@ EventKind = Literal[
     "site_accepted",
     "site_set_aside",
     "quorum_missed",
+    "round_void",
     "clock_jumped",
     "round_saved",
     "release_saved",

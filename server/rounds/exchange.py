@@ -21,6 +21,8 @@ from shared_model.protocol.sealed import Sealed
 SiteEvent = Literal["site_retried", "site_accepted", "site_set_aside", "site_returned"]
 Notify = Callable[[SiteEvent, str, str | None], None]
 Accept = Callable[[RoundReply, bytes], dict[str, float]]
+# The same, of a reply that is relayed with its signature.
+AcceptSealed = Callable[[RoundReply, Sealed], dict[str, float]]
 # What arrived, in which question's place, and whether it is authentic.
 Note = Callable[[Received, Sealed, Question, bool], None]
 
@@ -39,7 +41,7 @@ class Exchange:
     Args:
         questions: site -> what it is asked.
         times: site -> how long it is waited for.
-        accept: called with header and body of one authentic reply at a time; returns its metrics.
+        accept: called with one authentic reply at a time; returns its metrics.
         outstanding: what sites may still answer to earlier questions; never counted.
         note: called for every sealed message that arrives; what it raises ends the run.
     """
@@ -49,7 +51,7 @@ class Exchange:
         transport: Transport,
         questions: Mapping[str, Question],
         times: Mapping[str, Patience],
-        accept: Accept,
+        accept: AcceptSealed,
         settings: DriverSettings,
         *,
         outstanding: Outstanding,
@@ -238,7 +240,7 @@ class Exchange:
 
     def _judge(self, talk: Talk, header: RoundReply, answer: Sealed) -> None:
         try:
-            metrics = self._accept(header, answer.body)
+            metrics = self._accept(header, answer)
         except Exception as error:
             code, reason = explain(error, talk.site)
             self._note(received(talk.question, answer, code), answer, talk.question, True)

@@ -13,6 +13,8 @@ from shared_model.errors import SmrfedError
 # A round writes its checkpoint before an older one goes, and receipts, events and releases beside.
 _CHECKPOINTS = 2
 _BESIDE = 32 << 20
+# The masked sum, its successor, and those of earlier rounds, each of twice the parameters' bytes.
+_SUMS = 8
 
 # Clocks that are kept in step move by far less between two rounds; sites refuse beyond 300 s.
 _JUMP_S = 30.0
@@ -55,10 +57,13 @@ class RoundHost:
         self._wall_clock = wall_clock
         self._offset = wall_clock() - clock()
 
-    def require_space(self, state: RunState) -> None:
-        """Raise SMR-E523 when the disk cannot take the checkpoint of the next round."""
+    def require_space(self, state: RunState, *, secure: bool = False) -> None:
+        """Raise SMR-E523 when the disk cannot take the checkpoint of the next round.
+
+        ``secure``: with the sums of 64-bit integers that a secure round keeps beside it.
+        """
         one = len(state.body) + sum(map(len, state.optimiser.values()))
-        needed = _CHECKPOINTS * one + _BESIDE
+        needed = _CHECKPOINTS * one + _BESIDE + secure * _SUMS * len(state.body)
         try:
             free = shutil.disk_usage(self._run_dir).free
         except OSError:

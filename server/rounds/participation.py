@@ -43,12 +43,19 @@ class Participation(_Record):
     sites: tuple[SiteShare, ...]
     contributed: tuple[int, ...]
     warnings: tuple[str, ...]
+    void: int = Field(default=0, description="rounds of a secure sum in which nothing was opened")
 
     @property
     def in_words(self) -> str:
         """One sentence about all rounds."""
         if not self.rounds:
-            return "no round was completed yet"
+            return (
+                f"no round counted; {self.void} void" if self.void else "no round was completed yet"
+            )
+        return self._counted + (f"; {self.void} more were void" if self.void else "")
+
+    @property
+    def _counted(self) -> str:
         always = [one for one in self.sites if one.rounds == self.rounds > 0]
         least, mean = min(self.contributed), sum(self.contributed) / self.rounds
         rounds = f"{self.rounds} round{'s' * (self.rounds != 1)}"
@@ -70,8 +77,9 @@ def participation(run: RunDirectory) -> Participation:
 
 
 def participation_of(plan: FederationPlan, history: Sequence[RoundRecord]) -> Participation:
-    """Of the rounds of training in ``history``."""
-    rounds = [record for record in history if record.kind == "train"]
+    """Of the rounds of training in ``history`` that were not void."""
+    trained = [record for record in history if record.kind == "train"]
+    rounds = [record for record in trained if record.void is None]
     declared = {one.name: one.declared_patients for one in plan.federation.sites}
     total = sum(declared.values())
     sites = tuple(_share(name, declared[name], total, rounds) for name in declared)
@@ -81,6 +89,7 @@ def participation_of(plan: FederationPlan, history: Sequence[RoundRecord]) -> Pa
         sites=sites,
         contributed=tuple(sum(declared.get(s, 0) for s in r.accepted) for r in rounds),
         warnings=tuple(_warnings(sites, rounds)),
+        void=len(trained) - len(rounds),
     )
 
 

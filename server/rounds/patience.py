@@ -62,7 +62,8 @@ def _of(
 ) -> Patience:
     set_for_it = settings.site_deadline_s.get(site)
     deadline = plan.federation.round_deadline_s if set_for_it is None else set_for_it
-    absent = bool(history) and _absent(history[-1].sites.get(site))
+    asked = (record.sites[site] for record in reversed(history) if site in record.sites)
+    absent = _absent(next(asked, None))
     last = _last_word(site, history)
     if last is not None and last.code == _SILENT:
         return Patience(deadline, 0.0, absent)

@@ -16,6 +16,7 @@ _TOLD = (
     "site_returned",
     "site_set_aside",
     "quorum_missed",
+    "round_void",
     "clock_jumped",
     "run_failed",
     "run_given_up",

@@ -18,10 +18,11 @@ class Quorum:
 
     @classmethod
     def of(cls, plan: FederationPlan) -> Quorum:
-        """What the plan asks of every round of training."""
-        section = plan.federation
+        """What the plan asks of every round of training; of a secure sum, its least survivors."""
+        section, secure = plan.federation, plan.secure_aggregation
         declared = {site.name: site.declared_patients for site in section.sites}
-        return cls(section.min_sites, section.min_patients, declared)
+        sites = section.min_sites if secure is None else secure.min_survivors
+        return cls(sites, section.min_patients, declared)
 
     def met(self, accepted: Collection[str]) -> bool:
         """Whether these sites are enough."""

@@ -41,10 +41,25 @@ class RoundRecord(BaseModel):
     weight: int = Field(ge=0, description="sum of the accepted sites' public weights")
     started_at: str = Field(description="ISO 8601, UTC")
     seconds: float = Field(ge=0, description="wall-clock duration")
+    void: str | None = Field(
+        default=None, description="why nothing was opened and the parameters stayed; secure sums"
+    )
+    around: tuple[RoundRecord, ...] = Field(
+        default=(),
+        description="the exchanges about masks that belong to this round: keys, shares, unmask",
+    )
+
+    @property
+    def exchanges(self) -> tuple[RoundRecord, ...]:
+        """This record and those around it, in the order in which they took place."""
+        after = tuple(one for one in self.around if one.kind == "unmask")
+        return (*(one for one in self.around if one.kind != "unmask"), self, *after)
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """Names of the sites whose reply counted, in alphabetical order."""
+        """Names of the sites whose reply counted, in alphabetical order; of a void round none."""
+        if self.void is not None:
+            return ()
         return tuple(sorted(name for name, site in self.sites.items() if site.accepted))
 
     @property

@@ -62,9 +62,8 @@ class ReleaseRounds:
         """All exchanges up to a state of the rounds, in the order in which they took place."""
         between = [record.asked for kind in _BETWEEN for record in self._made(kind, state)]
         place = ("train", *_BETWEEN)
-        return tuple(
-            sorted((*state.history, *between), key=lambda r: (r.round, place.index(r.kind)))
-        )
+        made = sorted((*state.history, *between), key=lambda r: (r.round, place.index(r.kind)))
+        return tuple(exchange for record in made for exchange in record.exchanges)
 
     def carried(self, kind: Kind, number: int) -> Carried | None:
         """The newest moments when a question is asked: they travel with the shared parameters."""

@@ -81,11 +81,16 @@ class DriverSettings(BaseModel):
     round_attempts: int = Field(
         default=3, ge=1, description="deadlines that a round without its quorum may take"
     )
+    void_rounds: int = Field(
+        default=5,
+        ge=1,
+        description="void rounds of a secure sum in a row after which the run stops",
+    )
     attempt_pause_s: float = Field(
         default=300.0,
         ge=0,
-        description="seconds before the next attempt: an outage at the coordinator fails all sites "
-        "at once, long before the deadline",
+        description="seconds before the next attempt, or after a void round: an outage at "
+        "the coordinator fails all sites at once, long before the deadline",
     )
 
     def require_sites(self, sites: Collection[str]) -> None:

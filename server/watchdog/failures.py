@@ -26,12 +26,14 @@ _NEVER = frozenset(
         "SMR-E555",  # deployment.toml
         "SMR-E556",
         "SMR-E561",  # altered receipts
+        "SMR-E563",  # a site's key is not the plan's
+        "SMR-E564",  # a file of the secure sums is damaged
         "SMR-E570",
         "SMR-E572",  # a stored release is damaged
         "SMR-E594",  # an addendum of another run
     }
 )
-_WAIT = frozenset({"SMR-E520", "SMR-E523", "SMR-E534", "SMR-E560"})
+_WAIT = frozenset({"SMR-E520", "SMR-E523", "SMR-E534", "SMR-E560", "SMR-E562"})
 
 
 def code_in(details: str) -> str | None:

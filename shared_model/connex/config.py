@@ -53,8 +53,12 @@ class ConnexConfig(BaseModel):
     mixer: bool = Field(default=True, description="MLP-Mixer after the fusion")
     mixer_tokens: int = Field(default=8, ge=1, le=512, description="hidden numbers over nodes")
     mixer_channels: int = Field(default=32, ge=1, le=1024, description="hidden numbers per node")
-    loss_structural: float = Field(default=0.3, ge=0, le=10)
-    loss_functional: float = Field(default=0.3, ge=0, le=10)
+    loss_structural: float = Field(
+        default=0.3, ge=0, le=10, description="weight of the structural head's loss; 0: none"
+    )
+    loss_functional: float = Field(
+        default=0.3, ge=0, le=10, description="weight of the functional head's loss; 0: none"
+    )
     modality_dropout: float = Field(
         default=0.0, ge=0, lt=1, description="probability that one of two modalities is left out"
     )

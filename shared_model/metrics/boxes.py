@@ -13,7 +13,8 @@ def boxes_of(numbers: npt.NDArray[np.integer]) -> Boxes:
     """``(N, 6)`` tight boxes of lesion numbers ``(D, H, W)``, in the order of the numbers."""
     found = [place for place in find_objects(numbers) if place is not None]
     rows = [[*(s.start for s in place), *(s.stop for s in place)] for place in found]
-    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+    boxes: Boxes = np.array(rows, dtype=np.float64).reshape(-1, 6)
+    return boxes
 
 
 def iou(one: Boxes, other: Boxes) -> Boxes:
@@ -21,8 +22,8 @@ def iou(one: Boxes, other: Boxes) -> Boxes:
     low = np.maximum(one[:, None, :3], other[None, :, :3])
     high = np.minimum(one[:, None, 3:], other[None, :, 3:])
     overlap = np.clip(high - low, 0, None).prod(-1)
-    volumes = [np.clip(b[:, 3:] - b[:, :3], 0, None).prod(-1) for b in (one, other)]
-    union = volumes[0][:, None] + volumes[1][None] - overlap
+    sides = [np.clip(b[:, 3:] - b[:, :3], 0, None) for b in (one, other)]
+    union = sides[0].prod(-1)[:, None] + sides[1].prod(-1)[None] - overlap
     shares: Boxes = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
     return shares
 

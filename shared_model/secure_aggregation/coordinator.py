@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_model.errors import SmrfedError
+from shared_model.protocol.arrays import Integers, decode_integers, encode_integers
 from shared_model.protocol.sealed import Sealed
 from shared_model.secure_aggregation.block import Block
 from shared_model.secure_aggregation.keys import private_key, public_bytes
@@ -87,6 +88,9 @@ class BlockSetup:
         }
 
 
+_CONFIRMATION = "confirmation"
+
+
 class _Stage(enum.Enum):
     COLLECTING = 1
     UNMASKING = 2
@@ -137,6 +141,25 @@ class RoundSum:
         require_confirmed(self._block, self._round, self.order.maskers, site, vector.confirmation)
         np.add(self._sum, vector.masked, out=self._sum)
         self._confirmations[site] = vector.confirmation
+
+    def collected(self) -> bytes:
+        """What was added so far, for the coordinator's disk: still under all masks."""
+        arrays: dict[str, Integers] = {"sum": self._sum}
+        for site, confirmation in self._confirmations.items():
+            arrays[f"{_CONFIRMATION}/{site}"] = np.frombuffer(confirmation, np.uint8)
+        return encode_integers(arrays)
+
+    def resume(self, collected: bytes) -> None:
+        """Go on from :meth:`collected` of a sum of the same round and maskers; before any other."""
+        if self._confirmations or self._stage is not _Stage.COLLECTING:
+            raise ValueError("this sum has begun")
+        arrays = decode_integers(collected)
+        masked = arrays.pop("sum")
+        if masked.shape != self._sum.shape or masked.dtype != np.uint64:
+            raise ValueError(f"a sum of {masked.shape} {masked.dtype}")
+        start = len(_CONFIRMATION) + 1
+        self._confirmations = {name[start:]: value.tobytes() for name, value in arrays.items()}
+        self._sum = np.array(masked, np.uint64)
 
     def close(self) -> UnmaskOrder:
         """No vector is added from here on: who survived. Raises SMR-E137: the round is void."""

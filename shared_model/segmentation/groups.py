@@ -31,7 +31,7 @@ LESION_PLAN = {
     "task": {"labels": ("background", "lesion")},
     "augmentation": {"rotation_deg": 0.0, "shift_mm": 0.0, "scale": 0.0},
     "training": {
-        "rounds": 240,
+        "rounds": 320,
         "local_steps": 1,
         "sampling_rate": 0.1,
         "learning_rate": 1.0,

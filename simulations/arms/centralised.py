@@ -10,6 +10,7 @@ from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.plan import FederationPlan
 from simulations.arms.train_rounds import Arrays, train_rounds
+from simulations.federation.summed_plan import for_one_party
 
 
 def centralised_plan(plan: FederationPlan, name: str, patients: int) -> FederationPlan:
@@ -20,8 +21,12 @@ def centralised_plan(plan: FederationPlan, name: str, patients: int) -> Federati
 
 
 def one_site_plan(plan: FederationPlan, name: str, patients: int) -> FederationPlan:
-    """The same plan for one place that holds ``patients`` patients."""
-    data = plan.model_dump(mode="json")
+    """The same plan for one place that holds ``patients`` patients.
+
+    Of mode ``distributed`` or ``central`` it takes mode ``local``: with one party both are the same
+    noise on the same sum, at the same epsilon.
+    """
+    data = for_one_party(plan.model_dump(mode="json"))
     data["name"] = f"{plan.name} - {name}"
     data["federation"] |= {
         "sites": [{"name": name, "declared_patients": patients}],

@@ -50,6 +50,13 @@ def in_process_runner(atlas: Atlas) -> Runner:
     return run
 
 
+_NOISE = {
+    "local": "each adding its own noise",
+    "distributed": "each adding a share of the noise to one masked sum",
+    "central": "the coordinator adding the noise to one masked sum",
+}
+
+
 def federated_run(
     plan: FederationPlan,
     workspace: Workspace,
@@ -84,8 +91,8 @@ def federated_run(
     epsilon = max((spent.spent_epsilon for spent in privacy), default=None)
     title = "Federated, patient-level privacy" if private else "Federated, no privacy"
     what = (
-        "SMR-Net trained by the four hospitals together, each adding its own noise; the arm that "
-        "this report is about."
+        f"SMR-Net trained by the four hospitals together, {_NOISE[plan.privacy.mode]}; the arm "
+        "that this report is about."
         if private
         else "The same federation without clipping and noise: what privacy costs is the difference."
     )

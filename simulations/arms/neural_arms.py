@@ -1,6 +1,8 @@
 """The arms that train SMR-Net outside a federation: alone, pooled, and on shuffled labels.
 
-In a private plan each of them pays the same epsilon as the federation does.
+In a private plan each of them pays the same epsilon as the federation does. Of modes
+``distributed`` and ``central`` one party alone takes mode ``local``: there is nobody to add up
+with, and the noise on its sum is the same.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ from simulations.cohort.design import UNSEEN_SITE, default_cohort
 from simulations.cohort.truth import read_truth_table
 from simulations.demo import evaluation as evaluation_page
 from simulations.demo.assemble import assemble
-from simulations.demo.settings import DemoSettings, demo_plan
+from simulations.demo.settings import SPARE_ROUNDS, DemoSettings, demo_plan
 from simulations.evaluation.explanations import explain, strongly_affected
+from simulations.federation.secure_sum_plan import with_secure_sum
 from simulations.federation.workspace import Workspace, create_workspace
 from simulations.report.html import render_report
 from simulations.report.results import FederationReport, Phase
@@ -85,9 +86,12 @@ def run_demo(
         out / "parties",
         {site.name: folders.archive(site.name) for site in spec.sites},
         plan.task.labels,
-        modes=("local", "none"),
+        modes=(settings.privacy, "none"),
         max_epsilon=settings.epsilon,
     )
+    if settings.privacy != "local":
+        keys = workspace.signing_keys(list(members))
+        plan = with_secure_sum(plan, settings.privacy, keys, spare_rounds=SPARE_ROUNDS)
     atlas = load_atlas(plan.atlas, plan.input.grid)
     model = SiteModel.build(open_plan, atlas)
     initial = model.shared_arrays()

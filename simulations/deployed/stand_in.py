@@ -2,9 +2,11 @@
 
 Run as ``python -P stand_in.py SITE_TOML``; ``smrfed-site up`` starts it through
 :mod:`simulations.deployed.hasty_supervisor`. Everything between the unix socket and the trainer is
-done in the order of :class:`client.agent.agent.SiteAgent`; only the trainer is a line of
-arithmetic. Beside ``site.toml`` lie ``plan.json``, ``switches.json`` (how to behave, read anew for
-every instruction) and ``notes.txt``, one line for everything that the agent did.
+done in the order of :class:`client.agent.agent.SiteAgent`, the masks of a secure sum included; only
+the trainer is a line of arithmetic, without noise. Beside ``site.toml`` lie ``plan.json``,
+``switches.json`` (how to behave, read anew for every instruction) and ``notes.txt``, one line for
+everything that the agent did. ``{"dies_at": "unmask 2"}`` ends the process at that question, and
+again whenever it is asked.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from client.agent.instructions import admit_instruction
+from client.agent.masked_rounds import summed_only
 from client.agent.replies import Question, ReplyStore
 from client.agent.room import require_room
 from client.agent.sent_archive import SentArchive
@@ -29,7 +34,7 @@ from client.agent.state_lock import StateLock
 from client.agent.status import AgentStatus
 from client.config import SiteConfig
 from client.egress.acknowledgements import Acknowledgements
-from client.egress.gate import EgressGate
+from client.egress.gate import EgressGate, ReplyArrays
 from client.egress.policy import SitePolicy
 from client.egress.receipts import Receipts
 from client.privacy.ledger import Ledger
@@ -37,9 +42,10 @@ from client.privacy.witness import require_charged
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import release_use
-from shared_model.protocol.arrays import Arrays, body_digest, decode_arrays, encode_arrays
+from shared_model.privacy.summed_noise import section_of
+from shared_model.protocol.arrays import Arrays, decode_arrays, encode_any
 from shared_model.protocol.keys import load_or_create_signing_key, load_public_key
-from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
+from shared_model.protocol.messages import RoundInstruction, decode_header, is_about_masks
 from shared_model.protocol.sealed import Sealed, seal
 
 _PATIENTS = tuple(f"patient-{number}" for number in range(10))
@@ -52,6 +58,16 @@ def toy_update(site: str, body: bytes) -> Arrays:
     return {name: ((target - v) * pace).astype(np.float32) for name, v in arrays.items()}
 
 
+def toy_sum(site: str, body: bytes, plan: FederationPlan) -> dict[str, npt.NDArray[np.int64]]:
+    """What a site's patients would add to a secure sum: integers, without noise."""
+    target, scale = 0.5 + site.encode()[-1] / 500, 2.0 ** section_of(plan).fraction_bits
+    declared = plan.site(site).declared_patients
+    return {
+        name: np.rint((v.astype(np.float64) - target) * 0.02 * declared * scale).astype(np.int64)
+        for name, v in decode_arrays(body).items()
+    }
+
+
 class StandIn:
     """Answers an instruction once, from disk when asked again; what it spends is in its ledger."""
 
@@ -62,26 +78,28 @@ class StandIn:
         self.site = SiteConfig.load(config)
         self.plan = FederationPlan.parse(json.loads((self.folder / "plan.json").read_text()))
         state = StateFolder(self.site.state_dir)
-        self._lock = StateLock(self.site.state_dir)
+        self.lock = StateLock(self.site.state_dir)
         policy = SitePolicy.load(self.site.policy)
         self.key = load_or_create_signing_key(state.key)
         self._coordinator = load_public_key(self.site.coordinator_key)
-        self._ledger = Ledger(state.ledger, policy.max_epsilon)
-        receipts = Receipts(state.receipts)
-        require_charged(self._ledger, receipts.read())
-        self._gate = EgressGate(policy, receipts)
+        self.ledger = Ledger(state.ledger, policy.max_epsilon)
+        self.receipts = Receipts(state.receipts)
+        require_charged(self.ledger, self.receipts.read())
+        self.gate = EgressGate(policy, self.receipts)
         self._acknowledgements = Acknowledgements(
-            state.acknowledgements, self._coordinator, receipts
+            state.acknowledgements, self._coordinator, self.receipts
         )
         archive = SentArchive(state.sent, policy.max_sent_archive_bytes)
         self._replies = ReplyStore(state.replies, archive=archive)
         self._replies.remove_leftovers()
+        self._masked = summed_only(self.plan, state.masks, self.site.name, self.key)
         self._working = threading.Lock()
 
     def handle(self, instruction: Sealed) -> Sealed:
         """As the agent's: verify, look on the disk, charge, train, pass the gate, store, seal."""
         instruction.verify(self._coordinator, "coordinator")
         header = decode_header(RoundInstruction, instruction)
+        admit_instruction(header, self.plan, self.site.name)
         question = Question(header.run_id, header.round, header.kind, instruction.digest.hex())
         with self._working:
             self.acknowledge(header)
@@ -90,7 +108,7 @@ class StandIn:
                 reply = self._compute(question, header, instruction)
             else:
                 self._seal_charge(question, reply)
-                self._gate.hand_over(reply)
+                self.gate.hand_over(reply)
             self.note("answered", header)
         return self.sent(header, reply)
 
@@ -106,6 +124,18 @@ class StandIn:
     def trained(self, header: RoundInstruction, instruction: Sealed) -> Arrays:
         """The update that this site trains."""
         return toy_update(self.site.name, instruction.body)
+
+    def masked(self, header: RoundInstruction, instruction: Sealed) -> ReplyArrays:
+        """What this site adds to a secure sum, under its masks."""
+        assert self._masked is not None
+        assert header.masking is not None
+        integers = toy_sum(self.site.name, instruction.body, self.plan)
+        return self._masked.mask(header.run_id, header.round, header.masking, integers)
+
+    def about_masks(self, header: RoundInstruction, instruction: Sealed) -> ReplyArrays:
+        """Keys, shares, or what helps to open a sum."""
+        assert self._masked is not None
+        return self._masked.answer(header, instruction.body)
 
     def switch(self, name: str, default: Any = None) -> Any:
         """How to behave, as ``switches.json`` says at this moment."""
@@ -129,13 +159,20 @@ class StandIn:
         return AgentStatus(self.site.name, self.plan.name, "", "", "idle", "", 0, "", 0.0)
 
     def _compute(self, question: Question, header: RoundInstruction, instruction: Sealed) -> Sealed:
+        shapes: dict[str, tuple[int, ...]] = {}
         if header.kind == "train":
             shapes = {name: v.shape for name, v in decode_arrays(instruction.body).items()}
-            require_room(self.site.state_dir, shapes)
+            require_room(self.site.state_dir, shapes, 8 if header.masking else 4)
+            if header.masking is not None and self._masked is not None:
+                self._masked.take_order(header.run_id, header.round, header.masking)
+        arrays: ReplyArrays = {}
+        if is_about_masks(header.kind):
+            self._work(header)
+            arrays = self.about_masks(header, instruction)
         self._replies.claim(question)
         reservation = None
         if header.kind == "train":
-            reservation = self._ledger.reserve(
+            reservation = self.ledger.reserve(
                 question.run_id,
                 question.round,
                 self.plan,
@@ -143,31 +180,38 @@ class StandIn:
                 purpose="train",
                 patients=_PATIENTS,
             )
-        self.note("computing", header)
-        time.sleep(float(self.switch("work_s", 0.0)))
-        arrays = self.trained(header, instruction) if header.kind == "train" else {}
+        if not is_about_masks(header.kind):
+            self._work(header)
         if reservation is not None:
-            self._ledger.commit(reservation)
-        body = encode_arrays(arrays)
-        reply = RoundReply(
-            **header.model_dump(exclude={"body_sha256", "acknowledged"}),
-            body_sha256=body_digest(body),
-            instruction_sha256=question.instruction_sha256,
-            metrics={},
+            trains = self.trained if header.masking is None else self.masked
+            arrays = trains(header, instruction)
+            self.ledger.commit(reservation)
+        if header.kind == "finalise" and self._masked is not None:
+            self._masked.forget(header.run_id)
+        body = encode_any(arrays)
+        reply = header.reply(body, question.instruction_sha256, {})
+        spent = self.ledger.spent(self.plan.privacy.delta)
+        self.gate.release(
+            reply, arrays, self.plan, shapes, epsilon_after=spent, order=header.unmasking
         )
-        shapes = {name: value.shape for name, value in arrays.items()}
-        spent = self._ledger.spent(self.plan.privacy.delta)
-        self._gate.release(reply, arrays, self.plan, shapes, epsilon_after=spent)
         sealed = seal(reply.canonical_json, body, self.key)
         self._replies.save(question, sealed)
         self._seal_charge(question, sealed)
+        if is_about_masks(header.kind) and self._masked is not None:
+            self._masked.end_round(header)
         return sealed
+
+    def _work(self, header: RoundInstruction) -> None:
+        self.note("computing", header)
+        if self.switch("dies_at") == f"{header.kind} {header.round}":
+            os._exit(137)
+        time.sleep(float(self.switch("work_s", 0.0)))
 
     def _seal_charge(self, question: Question, reply: Sealed) -> None:
         place = (question.run_id, question.round, question.kind)
-        mine = [e for e in self._ledger.entries() if (e.run_id, e.round, e.purpose) == place]
+        mine = [e for e in self.ledger.entries() if (e.run_id, e.round, e.purpose) == place]
         if mine and mine[-1].state == "commit":
-            self._ledger.seal(mine[-1].id, reply.digest.hex())
+            self.ledger.seal(mine[-1].id, reply.digest.hex())
 
 
 def serve_forever(agent: StandIn) -> None:

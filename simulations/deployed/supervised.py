@@ -64,7 +64,11 @@ node_port = {port}
 [labels]
 CN = ["CN"]
 """
-_POLICY = "max_epsilon = 1000.0\nmax_delta = 1e-5\n"
+_POLICY = """
+max_epsilon = 1000.0
+max_delta = 1e-5
+modes = ["local", "distributed", "central"]
+"""
 
 
 def toy_plan(
@@ -137,6 +141,8 @@ class SupervisedFederation:
         without: optional processes of the coordinator that are not started.
         wrap: site -> words before its command, such as ``ip netns exec NAME``.
         host: what sites connect to, and the server's certificate is for.
+        signing_keys: folder with ``SITE.key`` and its public half for every site, for a plan that
+            names the sites' keys; none: keys are made.
         before_start: called when all folders are made and nothing runs yet.
     """
 
@@ -149,6 +155,7 @@ class SupervisedFederation:
         without: Sequence[str] = ("enrolment-service", "dashboard", "metrics"),
         wrap: Mapping[str, Sequence[str]] | None = None,
         host: str = "127.0.0.1",
+        signing_keys: Path | None = None,
         before_start: Callable[[SupervisedFederation], object] = lambda _: None,
     ) -> None:
         self.folder = folder.resolve()
@@ -158,6 +165,7 @@ class SupervisedFederation:
         self._without = tuple(without)
         self._wrap = dict(wrap or {})
         self._host = host
+        self._signing_keys = signing_keys
         self._before_start = before_start
         names = [site.name for site in plan.federation.sites]
         self.sites = {name: SupervisedSite(name, self.folder / name) for name in names}
@@ -322,7 +330,12 @@ class SupervisedFederation:
         shutil.copy(public_path(self.home.signing_key), site.folder / "coordinator.pub")
         SiteConfig.load(site.config)
         site.state.path.mkdir(mode=0o700)
-        create_signing_key(site.state.key)
+        if self._signing_keys is None:
+            create_signing_key(site.state.key)
+        else:
+            made = self._signing_keys / f"{site.name}.key"
+            shutil.copy(made, site.state.key)
+            shutil.copy(public_path(made), public_path(site.state.key))
         shutil.copy(public_path(site.state.key), self.home.site_keys / f"{site.name}.pub")
         create_node_key(site.connection.node_key)
         shutil.copy(self.home.authority, site.connection.authority)

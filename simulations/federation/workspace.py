@@ -53,6 +53,10 @@ class Workspace:
         """Registered public keys by site name."""
         return {name: load_public_key(self.site_keys_folder / f"{name}.pub") for name in names}
 
+    def signing_keys(self, names: Sequence[str]) -> dict[str, str]:
+        """The same keys as a plan with a secure sum names them: hexadecimal digits."""
+        return {n: key.public_bytes_raw().hex() for n, key in self.site_keys(names).items()}
+
     def site_config(self, name: str) -> Path:
         """``site.toml`` of one hospital."""
         return self.root / "sites" / name / "site.toml"

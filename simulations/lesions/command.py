@@ -23,7 +23,7 @@ def lesion_study_command(
         typer.Option("--task", help="segmentation, detection or annotation; repeatable; else all"),
     ] = None,
     patients: Annotated[int, typer.Option("--patients", min=8, help="at each hospital")] = 40,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="of every arm")] = 240,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="of every arm")] = 320,
     seed: Annotated[int, typer.Option("--seed", min=0, help="of patients and models")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="to write archives")] = 2,
 ) -> None:

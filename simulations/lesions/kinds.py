@@ -23,12 +23,12 @@ class LesionKind(BaseModel):
     gap_mm: float = Field(default=8.0, ge=0, description="at least between the rims of two lesions")
 
 
-#: Cavities darker than CSF, and bright lesions, of 4 to 30 ml.
+#: Cavities darker than CSF, as an old infarct is on T1, of 7 to 45 ml.
 STROKE_LIKE = LesionKind(
     name="stroke-like",
     count=(1, 3),
-    semi_axes_mm=(10.0, 19.0),
-    greys=((0.04, 0.14), (1.2, 1.2)),
+    semi_axes_mm=(12.0, 22.0),
+    greys=((0.03, 0.12),),
 )
 #: Dark spots of 0.5 to 1.8 ml in white matter: larger than microbleeds are, because the study's
 #: voxels are 4 mm.

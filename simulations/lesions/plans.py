@@ -26,7 +26,7 @@ class Schedule:
         spacing_mm: of the grid.
     """
 
-    rounds: int = 240
+    rounds: int = 320
     sampling_rate: float = 0.05
     server_rate: float = 0.01
     spacing_mm: float = 4.0

@@ -44,7 +44,7 @@ class StudySettings:
     unseen: int = 10
     seed: int = 0
     workers: int = 2
-    marked: int = 9
+    marked: tuple[int, ...] = (3, 9)
     corrected: int = 9
     schedule: Schedule = field(default_factory=Schedule)
 
@@ -105,13 +105,13 @@ class LesionStudy:
         self._arm(task, "threshold", threshold)
         self._trained(task, "federated", these, lambda: union(name, None))
         self._trained(task, "pooled", these, lambda: together(name))
-        if task == "segmentation":
-            self._trained(task, "federated, hybrid", these, lambda: union("unet-transformer", None))
         self._trained(task, "federated, private", these, lambda: union(name, EPSILON))
         private = self._found[task]["federated, private"]
         if "epsilon" not in private:
             private["epsilon"] = spent_epsilon(_plan(name, self._settings, EPSILON), workspace)
             self._save()
+        if task == "segmentation":
+            self._trained(task, "federated, hybrid", these, lambda: union("unet-transformer", None))
         for site in these:
             if site.train:
                 self._trained(task, f"{site.name} alone", these, lambda s=site: alone(s))  # type: ignore[misc]
@@ -123,18 +123,16 @@ class LesionStudy:
         train = joined(these, "train", unseen=False)
         # Hospitals in turn, so that the first few marked patients are of all of them.
         order = sorted(range(len(train)), key=lambda i: (i % (len(train) // len(SITES)), i))
-        self._arm(
-            "annotation",
-            "one round",
-            lambda: annotation_round(
-                [train[i] for i in order],
-                joined(these, "test", unseen=False),
-                self._atlas,
-                replace(schedule, rounds=schedule.rounds // 2),
-                self._settings.marked,
-                self._settings.corrected,
-            ),
-        )
+        patients, test = [train[i] for i in order], joined(these, "test", unseen=False)
+        shorter = replace(schedule, rounds=schedule.rounds * 5 // 8)
+        for marked in self._settings.marked:
+            self._arm(
+                "annotation",
+                f"{marked} marked",
+                lambda n=marked: annotation_round(  # type: ignore[misc]
+                    patients, test, self._atlas, shorter, n, self._settings.corrected
+                ),
+            )
 
     def _trained(
         self,

@@ -24,7 +24,7 @@ def tables(found: Mapping[str, Any]) -> str:
     """Tables of the tasks that a record holds."""
     parts = [_task(task, found[task]) for task in _COLUMNS if task in found]
     if "annotation" in found:
-        parts.append(_annotation(found["annotation"]["one round"]))
+        parts += [_annotation(one) for one in found["annotation"].values()]
     return "\n\n".join(parts)
 
 

@@ -66,7 +66,7 @@ def show_model(
     from simulations.models.described import describe, fragment, option_rows
 
     options = _parsed(option)
-    entry, row = model_entry(name), describe(name)
+    entry, row = model_entry(name), describe(name, options)
     if as_json:
         sections = plan_sections(name, options)
         keys = ("name", "values", "default", "description")

@@ -22,8 +22,8 @@ _ONE_SITE = {"sites": [{"name": "any", "declared_patients": 1}]}
 class Described:
     """One row of ``smrfed-sim models``.
 
-    ``parameters`` of the model with default options on the default grid and atlas; ``federated`` of
-    them with the groups that a plan starts from.
+    ``parameters`` of the model on the default grid and atlas; ``federated`` of them with the groups
+    that a plan starts from.
     """
 
     name: str
@@ -50,12 +50,12 @@ def plan_to_look_at(
     return FederationPlan.parse(data)
 
 
-def describe(name: str) -> Described:
-    """Build a model with its default options and count; takes seconds."""
+def describe(name: str, options: Mapping[str, Any] | None = None) -> Described:
+    """Build a model and count; takes seconds. Raises SMR-E602 for options that it does not have."""
     entry = model_entry(name)
     # Weights are not read to count, and a model may want random ones to be asked for.
     seeded = {"seeded": True} if "seeded" in entry.config.model_fields else {}
-    plan = plan_to_look_at(name, seeded)
+    plan = plan_to_look_at(name, dict(options or {}) | seeded)
     model = build_plan_model(plan, load_atlas(plan.atlas, plan.input.grid))
     sizes = {key: value.numel() for key, value in model.named_parameters()}
     return Described(

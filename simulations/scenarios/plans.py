@@ -11,8 +11,10 @@ from shared_model.adaptation.section import AdaptationSection
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.plan_cost import calibrate_plan_noise
+from shared_model.privacy.section import SUMMED
 from shared_model.registry import default_groups
 from simulations.demo.settings import SPARE_ROUNDS, DemoSettings, demo_plan
+from simulations.federation.summed_plan import for_one_party, with_summed_defaults
 from simulations.scenarios.schema import NEURAL, ArmSection, Scenario
 
 #: What decides who is tested and what is predicted: arms that differ in it cannot be compared.
@@ -74,7 +76,11 @@ def _plan(changes: str, seed: int, members: tuple[tuple[str, int], ...]) -> Fede
         for name in ("privacy", "evaluation")
     )
     private = privacy.get("mode", "none") != "none"
-    data = _merged(_base(private, seed, members, evaluation.get("test_fraction")), fields)
+    base = _base(private, seed, members, evaluation.get("test_fraction"))
+    if privacy.get("mode") in SUMMED:
+        base["privacy"]["unit"] = privacy.get("unit", "patient")
+        base = with_summed_defaults(base)
+    data = _merged(base, fields)
     if "groups" not in fields and {"name"} <= set(data.get("model", ())):
         norm = data.get("adaptation", {}).get("site_norm", AdaptationSection().site_norm)
         data["groups"] = default_groups(data["model"]["name"], norm).model_dump(mode="json")
@@ -101,7 +107,9 @@ def _base(
 
 
 def _without_people(plan: FederationPlan) -> str:
-    data = plan.model_dump(mode="json")
+    data = for_one_party(plan.model_dump(mode="json"))
+    if plan.privacy.unit == "hospital":
+        data["training"]["sampling_rate"] = 1.0  # a hospital is in every round
     data["federation"]["sites"] = [{"name": "any", "declared_patients": 1}]
     data["federation"]["min_sites"] = 1
     data.pop("aggregation")  # costs nothing, and a robust rule needs more than one site
@@ -111,7 +119,11 @@ def _without_people(plan: FederationPlan) -> str:
 
 @functools.cache
 def _noise(plan: str) -> float:
-    """Noise of a plan in the accountant's terms; who takes part does not enter."""
+    """Noise of a plan in the accountant's terms; who takes part does not enter.
+
+    A secure sum is one use of the mechanism with the same multiplier, so a plan for one party has
+    its noise.
+    """
     found = calibrate_plan_noise(FederationPlan.parse(json.loads(plan)), spare_rounds=SPARE_ROUNDS)
     return round(found, 4)
 

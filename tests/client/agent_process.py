@@ -17,6 +17,7 @@ from typing import Any
 from small_site import small_atlas
 
 from client.agent import agent as agent_module
+from client.agent import trained_round as trained_module
 from client.agent.agent import SiteAgent
 from client.agent.replies import Question, ReplyStore
 from client.agent.service import serve
@@ -28,7 +29,7 @@ from shared_model.plan import FederationPlan
 POINTS: dict[str, tuple[Any, str]] = {
     "claimed": (ReplyStore, "claim"),
     "reserved": (Ledger, "reserve"),
-    "trained": (agent_module, "train_round"),
+    "trained": (trained_module, "train_round"),
     "gated": (EgressGate, "release"),
     "saved": (ReplyStore, "save"),
 }

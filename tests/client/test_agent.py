@@ -12,7 +12,7 @@ from agent_site import Hospital, build_hospital, everything_below, opened
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from small_site import small_atlas, small_plan
 
-from client.agent import agent as agent_module
+from client.agent import trained_round as trained_module
 from client.agent.agent import SiteAgent
 from client.agent.service import serve
 from client.agent.stub import AgentClient
@@ -247,7 +247,7 @@ def test_a_failed_training_is_charged_once_when_the_same_process_repeats_it(
 
     instruction = hospital.instruction(initial(hospital.plan))
     with monkeypatch.context() as patch:
-        patch.setattr(agent_module, "train_round", broken)
+        patch.setattr(trained_module, "train_round", broken)
         for _ in range(3):
             with pytest.raises(SmrfedError, match="SMR-E410"):
                 agent.handle(instruction)

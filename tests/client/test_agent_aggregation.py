@@ -12,7 +12,7 @@ import pytest
 from agent_site import Hospital, build_hospital, opened
 from small_site import small_atlas, small_plan
 
-from client.agent import agent as agent_module
+from client.agent import trained_round as trained_module
 from client.agent.agent import SiteAgent
 from client.agent.final_model import EVALUATION, GLOBAL, SITE
 from client.egress.gate import update_norm_bound
@@ -67,13 +67,13 @@ def test_the_control_goes_on_from_the_round_that_counted_and_never_leaves(
     arrays = initial(hospital)
     control = some_control(arrays)
     given: list[SiteTerms] = []
-    train_round = agent_module.train_round
+    train_round = trained_module.train_round
 
     def watched(*args: Any) -> Any:
         given.append(args[8])
         return train_round(*args)
 
-    monkeypatch.setattr(agent_module, "train_round", watched)
+    monkeypatch.setattr(trained_module, "train_round", watched)
     path = 2 * 0.1
     agent = hospital.agent()
     header, first = opened(agent, agent.handle(hospital.instruction(arrays, 1)))
@@ -188,13 +188,13 @@ def test_every_site_keeps_its_own_model_over_rounds_crashes_and_the_end(
     for name in arrays:
         np.testing.assert_allclose(first[name], own[name] - arrays[name], atol=1e-6)
     given: list[SiteTerms] = []
-    train_round = agent_module.train_round
+    train_round = trained_module.train_round
 
     def watched(*args: Any) -> Any:
         given.append(args[8])
         return train_round(*args)
 
-    monkeypatch.setattr(agent_module, "train_round", watched)
+    monkeypatch.setattr(trained_module, "train_round", watched)
     second = hospital.instruction(moved, 2)
     with monkeypatch.context() as patch:
 

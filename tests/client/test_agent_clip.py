@@ -9,7 +9,7 @@ import pytest
 from agent_site import build_hospital, opened
 from small_site import small_atlas, small_plan
 
-from client.agent import agent as agent_module
+from client.agent import trained_round as trained_module
 from client.agent.agent import SiteAgent
 from client.agent.clip_rounds import restore_clip
 from client.training.site_model import SiteModel
@@ -30,13 +30,13 @@ def test_a_round_that_crashed_starts_with_the_norm_of_the_first_time(
     hospital = build_hospital(tmp_path / "site", archive, plan)
     arrays = SiteModel.build(plan, small_atlas()).shared_arrays()
     started: list[float | None] = []
-    train_round = agent_module.train_round
+    train_round = trained_module.train_round
 
     def watched(*args: Any) -> Any:
         started.append(args[6])
         return train_round(*args)
 
-    monkeypatch.setattr(agent_module, "train_round", watched)
+    monkeypatch.setattr(trained_module, "train_round", watched)
     agent = hospital.agent()
     agent.handle(hospital.instruction(arrays, 1))
     agent.close()

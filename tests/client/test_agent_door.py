@@ -11,7 +11,7 @@ import pytest
 from agent_site import Hospital, build_hospital
 from small_site import small_atlas, small_plan
 
-from client.agent import agent as agent_module
+from client.agent import trained_round as trained_module
 from client.agent.agent import SiteAgent
 from client.agent.refusals import outward
 from client.agent.service import serve
@@ -74,7 +74,7 @@ def test_a_closed_hospital_trains_nothing_and_says_when_it_opens(
     agent = hospital.agent()
     clock.now = OPEN - timedelta(days=1)
     with monkeypatch.context() as patch:
-        patch.setattr(agent_module, "train_round", None)
+        patch.setattr(trained_module, "train_round", None)
         with pytest.raises(SmrfedError, match="SMR-E360") as caught:
             agent.handle(hospital.instruction(arrays))
     assert outward(caught.value).endswith("; opens at 2026-11-23T08:00Z")
@@ -92,17 +92,17 @@ def test_a_round_that_ends_after_hours_is_held_and_leaves_the_same_later(
     hospital = with_hours(tmp_path / "site", archive)
     instruction = hospital.instruction(initial(hospital.plan))
     agent = hospital.agent()
-    train = agent_module.train_round
+    train = trained_module.train_round
 
     def slow(*arguments: object) -> object:
         clock.now = OPEN + timedelta(hours=8)
         return train(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(agent_module, "train_round", slow)
+        patch.setattr(trained_module, "train_round", slow)
         with pytest.raises(SmrfedError, match="SMR-E360"):
             agent.handle(instruction)
-    monkeypatch.setattr(agent_module, "train_round", None)
+    monkeypatch.setattr(trained_module, "train_round", None)
     for _ in range(2):
         with pytest.raises(SmrfedError, match="SMR-E360"):
             agent.handle(instruction)

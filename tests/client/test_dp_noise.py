@@ -84,6 +84,21 @@ def test_seeding_torch_and_numpy_does_not_repeat_a_private_round() -> None:
     assert (one == other).mean() < 0.02
 
 
+def test_seeding_torch_does_not_fix_the_draws_of_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known draws shift from patient to patient where one is left out: no clip bounds that."""
+    plan = small_plan()
+    site = small_model(plan)
+    patients = token_patients(site, 3)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "client.training.patient_sgd.PatientSGD.step", lambda *_: seen.append(torch.rand(4))
+    )
+    for _ in range(2):
+        torch.manual_seed(5)
+        train_round(site, patients, plan, "a", 1, "run")
+    assert len({tuple(draw.tolist()) for draw in seen}) == len(seen) > 1
+
+
 def test_the_noised_sum_lies_on_the_grid_and_close_to_the_exact_value() -> None:
     master = nn.Parameter(torch.zeros(1000, dtype=torch.float64))
     optimizer = PatientOptimizer(

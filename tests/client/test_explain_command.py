@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.explanation import writing
+from client.explanation.findings import Findings
 from client.explanation.overlay import overlay
 from client.explanation.public_brain import public_brain
 from client.explanation.volumes import prepared_volumes, scan_volumes
@@ -27,6 +29,8 @@ from client.training.site_model import SiteModel
 from shared_model.atlas.select import load_atlas
 from shared_model.errors import SmrfedError
 from shared_model.explanation.norms import Measured, VolumeNorms, fit_norms, percentile
+from shared_model.explanation.region_table import region_table
+from shared_model.explanation.relevance import Relevance
 from shared_model.exported import exported_files
 from shared_model.grid import ModelGrid
 from shared_model.plan import FederationPlan, InputSection
@@ -195,6 +199,18 @@ def test_a_full_disk_leaves_the_old_explanation(
     assert caught.value.code == "SMR-E485"
     assert [path.name for path in folder.parent.iterdir()] == ["scan-AD"]
     assert (folder / "a").read_bytes() == b"old"
+
+
+def test_an_even_map_names_no_region() -> None:
+    atlas = load_atlas(make_plan().atlas, GRID)
+    voxels = np.zeros(GRID.shape, np.float32)
+    for value in (0.0, 0.5):
+        voxels[atlas.labels > 0] = value
+        even = region_table(Relevance("occlusion", voxels), atlas)
+        assert Findings.drove(SimpleNamespace(regions=even), 5) == ()  # type: ignore[arg-type]
+    voxels[atlas.labels == 7] = 1
+    named = SimpleNamespace(regions=region_table(Relevance("occlusion", voxels), atlas))
+    assert Findings.drove(named, 5) == (atlas.names[6],)  # type: ignore[arg-type]
 
 
 def test_pictures_show_where_the_map_is() -> None:

@@ -75,7 +75,7 @@ def test_an_attacked_agent_answers_as_if_nothing_had_been(
 
     with monkeypatch.context() as patch:
         patch.setattr(scan_source, "read_bids_archive", never)
-        patch.setattr("client.agent.agent.train_round", never)
+        patch.setattr("client.agent.trained_round.train_round", never)
         patch.setattr("client.agent.agent.keep_final_model", never)
         expected = set()
         for attack in attacks(hospital, arrays, 2):

@@ -120,6 +120,16 @@ def test_masks_that_cannot_be_right_are_refused(tmp_path: Path) -> None:
     assert code(root, patient, scan) == "SMR-E226"
     set_mask(path, some[:-1], affine)
     assert code(root, patient, scan) == "SMR-E226"
+    cut = path.with_name("cut.nii")
+    set_mask(path, some[:-1], affine)
+    cut.write_bytes(nibabel.load(path).to_bytes()[:400])
+    cut.replace(path.with_name(path.name.removesuffix(".gz")))
+    path.unlink()
+    assert code(root, patient, scan) == "SMR-E226"  # before a voxel is read
+    path.with_name(path.name.removesuffix(".gz")).unlink()
+    colours = np.zeros(GRID.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colours, affine), path)
+    assert code(root, patient, scan) == "SMR-E212"
     for wrong in (0.5, -1.0, np.nan):
         set_mask(path, np.where(some, np.float32(wrong), np.float32(0)), affine)
         assert code(root, patient, scan) == "SMR-E227"
@@ -188,7 +198,7 @@ def test_check_and_accept_say_what_a_lesion_plan_means_here(
     assert done.exit_code == 0, done.output
     config = SiteConfig.load(path)
     accepted = AcceptedPlans(StateFolder(config.state_dir).plans).newest()
-    assert accepted.plan == plan
+    assert accepted.plan.digest == plan.digest
     assert any(name.startswith("faces.") for name in accepted.outgoing or {})
     said = check_archive(CheckedSite(config))
     assert "5 patients, 6 scans with a lesion mask" in said

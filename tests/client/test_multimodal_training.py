@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from bids_fixture import people, write_bids
 from registered_models import tiny_model, tiny_plan
 from small_site import small_atlas
 
+from client.egress.explanation import Circumstances, explain
+from client.egress.policy import SitePolicy
 from client.training.examples import PatientExamples
 from client.training.rounds import train_round
 from client.training.site_model import SiteModel
@@ -54,6 +57,24 @@ def test_an_archive_without_the_plans_columns_is_refused(tmp_path: Path) -> None
     with pytest.raises(SmrfedError) as caught:
         agent.handle(hospital.instruction(sent))
     assert caught.value.code == "SMR-E237"
+
+
+def test_clinical_data_that_the_model_does_not_read_are_refused() -> None:
+    plan = tiny_plan("vit-3d", input={"clinical": {"mode": "with-mmse"}})
+    with pytest.raises(SmrfedError, match="reads no clinical data") as caught:
+        SiteModel.build(plan, small_atlas())
+    assert caught.value.code == "SMR-E305"
+
+
+def test_a_hospital_is_told_which_clinical_data_a_plan_reads() -> None:
+    around = Circumstances("a", None, False, None, 0.0, datetime(2026, 11, 22, tzinfo=UTC))
+    for name, wanted in (
+        ("multimodal", "scans, diagnoses; clinical data (without-cognition): age, sex, education"),
+        ("unet", "scans, lesion masks; no clinical data; inputs of model unet"),
+    ):
+        lines = explain(SitePolicy(), tiny_plan(name), around)
+        (read,) = (line for line in lines if line.subject == "read of patients")
+        assert read.asks.startswith(wanted)
 
 
 def test_a_plan_without_weights_says_so_knowingly() -> None:

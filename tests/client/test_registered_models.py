@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from registered_models import (
     modes_of,
     tensors_of,
@@ -29,6 +27,7 @@ from client.training.site_loss import site_loss
 from client.training.site_model import SiteModel
 from shared_model.batch import Inputs
 from shared_model.errors import SmrfedError
+from shared_model.models.entry import EncoderUse
 from shared_model.models.plan_sections import plan_sections
 from shared_model.registry import default_groups, model_entry, model_names, refuse_tracked_state
 
@@ -40,7 +39,7 @@ COSTLY = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in _LONG else []) for n in model_names()],
 )
-ENCODERS = ("frozen", "shared")
+ENCODERS: tuple[EncoderUse, ...] = ("frozen", "shared")
 
 
 @EVERY
@@ -57,21 +56,20 @@ def test_it_says_what_it_is(name: str) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_groups_hold_every_parameter_once(name: str, encoder: Any) -> None:
+def test_groups_hold_every_parameter_once(name: str) -> None:
     for mode in modes_of(name):
-        plan = tiny_plan(name, mode, encoder)
-        model = SiteModel.build(plan, small_atlas())
+        model = SiteModel.build(tiny_plan(name, mode), small_atlas())
         names = [n for n, _ in model.model.named_parameters()]
-        groups = default_groups(name, mode, encoder).split(names)  # raises where one has two
-        assert sorted(n for members in groups.values() for n in members) == sorted(names)
-        assert groups["shared"]
         own = {n for n in names if n.endswith((".site_scale", ".site_shift"))}
-        assert not own & set(groups["shared"])
-        if mode == "residual":
-            assert set(groups["site"]) <= own
-        if mode in ("off", "shared"):
-            assert not groups["site"]
+        for encoder in ENCODERS:
+            groups = default_groups(name, mode, encoder).split(names)  # raises where one has two
+            assert sorted(n for members in groups.values() for n in members) == sorted(names)
+            assert groups["shared"]
+            assert not own & set(groups["shared"])
+            if mode == "residual":
+                assert set(groups["site"]) <= own
+            if mode in ("off", "shared"):
+                assert not groups["site"]
 
 
 @EVERY
@@ -83,23 +81,22 @@ def test_it_keeps_no_statistics_of_patients(name: str) -> None:
 
 
 @COSTLY
-@pytest.mark.parametrize("training", [False, True])
-def test_a_scan_alone_is_the_scan_in_a_batch(name: str, training: bool) -> None:
+def test_a_scan_alone_is_the_scan_in_a_batch(name: str) -> None:
     model = tiny_model(tiny_plan(name), torch.float64)
-    model.model.train(training)
+    model.model.train()
     without_dropout(model.model)
-    inputs = tiny_inputs(model, 4)
+    inputs = tiny_inputs(model, 3)
     with torch.no_grad():
         together = model.output(inputs)
-        alone = [model.output(inputs[i : i + 1]) for i in range(4)]
+        alone = [model.output(inputs[i : i + 1]) for i in range(3)]
     assert is_dataclass(together)
     with pytest.raises(FrozenInstanceError):
         together.logits = together.logits  # type: ignore[misc]
     classes = len(model.plan.task.labels)
     if model.entry.task == "classification":
-        assert together.logits.shape == (4, classes)
+        assert together.logits.shape == (3, classes)
     else:
-        assert len(together.logits) == 4
+        assert len(together.logits) == 3
     per_scan = [dict(tensors_of(one)) for one in alone]
     for path, value in tensors_of(together):
         of_all = value.shape == per_scan[0][path].shape  # of the model, such as a shared mask
@@ -146,25 +143,26 @@ def test_gradients_of_patients_are_the_micro_batch_truth(name: str, encoder: Any
 
 
 @COSTLY
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_no_federated_parameter_is_without_a_gradient(name: str, encoder: Any) -> None:
-    """A private update adds noise to every number: where no data speak it is nothing else."""
-    for mode in {modes_of(name)[0], modes_of(name)[-1], "residual"} & set(modes_of(name)):
-        model = tiny_model(tiny_plan(name, mode, encoder), torch.float64)
-        model.model.train()
-        without_dropout(model.model)
-        names = model.trained(model.plan)
-        model.train_only(names)
-        largest = dict.fromkeys(names, 0.0)
-        for seed in range(2):
-            inputs, targets = tiny_inputs(model, 3, seed), tiny_targets(model, 3)
-            loss = model.entry.losses(model.output(inputs), targets).sum()
-            found = torch.autograd.grad(loss, model.parameters(names), allow_unused=True)
-            for n, g in zip(names, found, strict=True):
-                largest[n] = max(largest[n], 0.0 if g is None else float(g.abs().max()))
-        scale = max(largest.values())
-        silent = [n for n, value in largest.items() if value <= 1e-12 * scale]
-        assert not silent, f"{mode}, {encoder}: {silent}"
+@pytest.mark.parametrize(("encoder", "mode"), [("frozen", "residual"), ("shared", "local")])
+def test_no_federated_parameter_is_without_a_gradient(name: str, encoder: Any, mode: Any) -> None:
+    """A private update adds noise to every number: where no data speak it is nothing else.
+
+    The other modes of layer A have no further parameters.
+    """
+    mode = mode if mode in modes_of(name) else "off"
+    model = tiny_model(tiny_plan(name, mode, encoder), torch.float64)
+    model.model.train()
+    without_dropout(model.model)
+    names = model.trained(model.plan)
+    model.train_only(names)
+    inputs, targets = tiny_inputs(model, 3), tiny_targets(model, 3)
+    loss = model.entry.losses(model.output(inputs), targets).sum()
+    found = torch.autograd.grad(loss, model.parameters(names), allow_unused=True)
+    largest = {
+        n: 0.0 if g is None else float(g.abs().max()) for n, g in zip(names, found, strict=True)
+    }
+    silent = [n for n, value in largest.items() if value <= 1e-12 * max(largest.values())]
+    assert not silent
 
 
 @COSTLY
@@ -193,9 +191,8 @@ def test_the_self_test_refuses_it_once_patients_meet(
 
 
 @EVERY
-@settings(max_examples=2)
-@given(seed=st.integers(0, 2**31))
-def test_the_same_seed_gives_the_same_weights(name: str, seed: int) -> None:
+def test_the_same_seed_gives_the_same_weights(name: str) -> None:
+    seed = 20261122
     torch.manual_seed(seed)
     before = torch.get_rng_state()
     first, again = (SiteModel.build(tiny_plan(name, seed=seed), small_atlas()) for _ in range(2))

@@ -71,6 +71,7 @@ def test_it_is_what_the_baseline_measures_and_is_measured_once(
     )
     (kept,) = (hospital.config.state_dir / "volumes").iterdir()
     assert kept.stat().st_mode & 0o077 == 0
+    assert kept.parent.stat().st_mode & 0o077 == 0
 
 
 def test_a_native_scans_record_says_the_same(hospital: Hospital) -> None:

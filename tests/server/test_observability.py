@@ -37,6 +37,8 @@ FIGURES = {
     "smrfed_run_state",
     "smrfed_run_epsilon",
     "smrfed_run_epsilon_budget",
+    # Public like participation: too few hospitals answered.
+    "smrfed_run_void_rounds_total",
     "smrfed_run_round_seconds_total",
     "smrfed_run_last_round_seconds",
     "smrfed_run_events_total",

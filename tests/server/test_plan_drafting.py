@@ -131,3 +131,32 @@ def test_from_an_empty_folder_to_a_run_by_names(
     assert "0 of 30 completed" in say("status", "study-1")
     with pytest.raises(SmrfedError, match="SMR-E530"):
         say("status", "study-2")
+
+
+@pytest.mark.parametrize("mode", ["distributed", "central"])
+@pytest.mark.parametrize("sites", [2, 3, 4, 9])
+def test_a_draft_of_a_secure_sum_names_every_key(mode: str, sites: int) -> None:
+    names = {f"clinic-{k}": 50 + k for k in range(sites)}
+    keys = {name: f"{k + 1:064x}" for k, name in enumerate(names)}
+    text = draft_plan("sums", names, seed=1, mode=mode, rounds=20, signing_keys=keys)  # type: ignore[arg-type]
+    plan = FederationPlan.parse(tomllib.loads(text))
+    assert {site.name: site.signing_key for site in plan.federation.sites} == keys
+    assert plan_epsilon(plan, spare_rounds=SPARE_ROUNDS) <= 8.0
+    assert plan.secure_aggregation is not None
+    assert plan.secure_aggregation.min_survivors == max(2, sites - 1)
+
+
+def test_plan_new_takes_the_keys_from_the_registry(tmp_path: Path) -> None:
+    from server.enrolment.registry import Registry
+
+    asked = ["plan", "new", str(tmp_path / "p.toml"), "--site", "a=60", "--site", "b=50",
+             "--privacy", "distributed", "--home", str(tmp_path)]  # fmt: skip
+    refused = CliRunner().invoke(app, asked)
+    assert isinstance(refused.exception, SmrfedError)
+    assert refused.exception.code == "SMR-E566"
+    registry = Registry(tmp_path / "registry.sqlite")
+    for number, name in enumerate("ab"):
+        registry.enrol(name, f"node {name}", number, f"{number + 1:064x}", 1)
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    plan = FederationPlan.load(tmp_path / "p.toml")
+    assert [site.signing_key for site in plan.federation.sites] == [f"{k:064x}" for k in (1, 2)]

@@ -118,6 +118,14 @@ def test_show_prints_sections_that_are_a_plan() -> None:
     assert plan.groups.model_dump(mode="json") == sections["groups"]
 
 
+def test_show_refuses_options_that_the_model_does_not_have() -> None:
+    for option in ("depth=0", "nope=1"):
+        result = CliRunner().invoke(app, ["models", "show", "vit-3d", "--option", option])
+        assert isinstance(result.exception, SmrfedError)
+        assert result.exception.code == "SMR-E602"
+        assert result.stdout == ""
+
+
 def test_show_names_the_ladder_of_the_article_and_the_scenario_has_its_steps() -> None:
     result = CliRunner().invoke(app, ["models", "show", "smrnet"])
     presets = model_entry("smrnet").presets

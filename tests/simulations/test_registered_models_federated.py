@@ -27,7 +27,7 @@ SITES = ("east", "west")
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("archives")
-    return {s: write_whole_archive(folder / s, 5, seed=n) for n, s in enumerate(SITES)}
+    return {s: write_whole_archive(folder / s, 4, seed=n) for n, s in enumerate(SITES)}
 
 
 def test_the_archive_serves_every_field() -> None:

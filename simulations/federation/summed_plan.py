@@ -1,0 +1,51 @@
+"""Plans in modes ``distributed`` and ``central`` of simulations, and the same for one party."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from typing import Any
+
+from shared_model.privacy.section import SUMMED
+
+
+def with_summed_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain data of a plan with what a secure sum needs: every step a round, thresholds, keys.
+
+    The threshold is the least that is safe without colluders, and one site may be missing where
+    that leaves enough. Keys are stand-ins, of which nobody has the private half: for sums without
+    masks (:mod:`simulations.federation.plain_sum`).
+    """
+    out = copy.deepcopy(data)
+    federation, training = out["federation"], out["training"]
+    sites = federation["sites"]
+    threshold = max(2, len(sites) // 2 + 1)
+    out["secure_aggregation"] = {
+        "threshold": threshold,
+        "min_survivors": max(threshold, len(sites) - 1),
+        "colluding": 0,
+    }
+    training["rounds"] *= training.get("local_steps", 1)
+    training["local_steps"] = 1
+    by_hospital = out.get("privacy", {}).get("unit") == "hospital"
+    federation["weighting"] = "equal" if by_hospital else "declared_patients"
+    federation["min_sites"] = 1
+    for site in sites:
+        site["signing_key"] = hashlib.sha256(f"stand-in {site['name']}".encode()).hexdigest()
+    return out
+
+
+def for_one_party(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain data of a plan that one party follows alone: a secure sum becomes mode ``local``.
+
+    With one party both are the same noise on the same sum, at the same epsilon; any other plan
+    stays as it is.
+    """
+    out = copy.deepcopy(data)
+    if out["privacy"].get("mode") not in SUMMED:
+        return out
+    out["privacy"] |= {"mode": "local", "unit": "patient"}
+    out.pop("secure_aggregation", None)
+    for site in out["federation"]["sites"]:
+        site.pop("signing_key", None)
+    return out
