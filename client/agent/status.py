@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from shared_model.plan import FederationPlan
+if TYPE_CHECKING:  # the courier's stub reads this module, and needs no pydantic
+    from shared_model.plan import FederationPlan
 
 Activity = Literal["idle", "preparing", "training", "evaluating", "calibrating", "finalising"]
 

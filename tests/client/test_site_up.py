@@ -15,7 +15,12 @@ from shared_model.supervision.process_spec import ProcessState
 from shared_model.supervision.secret_file import ensure_secret
 from simulations.deployed.pki import create_node_key, issue_server_certificate
 
-NOW = datetime.datetime.now(datetime.UTC)
+
+def now() -> datetime.datetime:
+    """Not of the import: a certificate that a test makes later would not be valid yet."""
+    return datetime.datetime.now(datetime.UTC)
+
+
 _SITE = """
 name = "north"
 archive = "archive"
@@ -77,22 +82,22 @@ def test_the_network_part_writes_and_needs_its_own_folder_only(config: Path) -> 
 def test_each_part_looks_only_at_what_is_its_own(config: Path) -> None:
     site = SiteConfig.load(config)
     for part in ("all", "agent", "network"):
-        check_site(site, part, NOW)  # type: ignore[arg-type]
+        check_site(site, part, now())  # type: ignore[arg-type]
     (site.state_dir / "site.key").chmod(0o644)
-    check_site(site, "network", NOW)
+    check_site(site, "network", now())
     with pytest.raises(SmrfedError, match="SMR-E473"):
-        check_site(site, "agent", NOW)
+        check_site(site, "agent", now())
     (site.state_dir / "site.key").chmod(0o600)
     site.connection.node_key.chmod(0o644)
-    check_site(site, "agent", NOW)
+    check_site(site, "agent", now())
     with pytest.raises(SmrfedError, match="SMR-E473"):
-        check_site(site, "network", NOW)
+        check_site(site, "network", now())
 
 
 @pytest.mark.parametrize("days", [-400, 40, 40000])
 def test_a_clock_or_an_authority_that_cannot_be_right(config: Path, days: int) -> None:
     with pytest.raises(SmrfedError, match="SMR-E477"):
-        check_site(SiteConfig.load(config), "network", NOW + datetime.timedelta(days=days))
+        check_site(SiteConfig.load(config), "network", now() + datetime.timedelta(days=days))
 
 
 def test_plain_http_is_refused(config: Path) -> None:
@@ -100,7 +105,7 @@ def test_plain_http_is_refused(config: Path) -> None:
     connection = site.connection.load().model_copy(update={"superlink": "fl.example.org:80"})
     site.connection.save(connection)
     with pytest.raises(SmrfedError, match="plain HTTP"):
-        check_site(site, "network", NOW)
+        check_site(site, "network", now())
 
 
 def test_a_supernode_that_is_refused_is_explained(config: Path) -> None:
