@@ -20,15 +20,8 @@ def refuse_contradictions(plan: FederationPlan) -> None:
         *_control(plan),
         *_own(plan),
         *summed_contradictions(plan),
-        *_layered(plan),
     ):
         raise ValueError(problem)
-
-
-def _layered(plan: FederationPlan) -> Iterator[str]:
-    """The server's step over a sum knows one learning rate."""
-    if plan.privacy.summed and plan.training.rate_factors:
-        yield f"training.rate_factors do nothing in privacy mode {plan.privacy.mode!r}"
 
 
 def _rule(plan: FederationPlan) -> Iterator[str]:
