@@ -53,12 +53,7 @@ class Charges:
         kind = question.kind
         if kind == "finalise" or is_about_masks(kind) or self._plan.privacy.mode == "none":
             return
-        mine = [
-            entry
-            for entry in self._ledger.entries()
-            if (entry.run_id, entry.round, entry.purpose)
-            == (question.run_id, question.round, question.kind)
-        ]
         # The last reservation of a round is the one that the stored reply came from.
-        if mine and mine[-1].state == "commit":
-            self._ledger.seal(mine[-1].id, reply.digest.hex())
+        mine = self._ledger.newest(question.run_id, question.round, kind)
+        if mine is not None and mine.state == "commit":
+            self._ledger.seal(mine.id, reply.digest.hex())

@@ -45,13 +45,12 @@ class Acknowledgements:
         hospital's key, or its state folder was exchanged. SMR-E326, SMR-E327: the record itself.
         """
         said.verify(self._coordinator if signer is None else signer)
-        known = [line.acknowledgement for line in self.read()]
-        if said in known:
+        if any(line.acknowledgement == said for line in self._lines.naming(said.reply_sha256)):
             return
         released = {
             (d.run_id, d.round, d.kind)
-            for d in (receipt.decision for receipt in self._receipts.read())
-            if d.released and d.reply_sha256 == said.reply_sha256
+            for d in (receipt.decision for receipt in self._receipts.of_reply(said.reply_sha256))
+            if d.released
         }
         if said.site != site or (said.run_id, said.round, said.kind) not in released:
             raise SmrfedError(

@@ -64,6 +64,11 @@ class Receipts:
         """All receipts, verified; raises SMR-E326 where the chain is broken."""
         return self._lines.read()
 
+    def of_reply(self, reply_sha256: str) -> tuple[Receipt, ...]:
+        """The receipts of one reply; raises SMR-E326 where the chain is broken."""
+        lines = self._lines.naming(reply_sha256)
+        return tuple(line for line in lines if line.decision.reply_sha256 == reply_sha256)
+
     def verify(self) -> int:
         """The number of receipts; raises SMR-E326 where the chain is broken."""
         return len(self.read())

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from client.egress.policy import SitePolicy
 from client.egress.receipts import Receipt
-from client.privacy.ledger import Ledger, LedgerEntry
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_entries import LedgerEntry
 from client.privacy.per_patient import exposure_epsilon
 from shared_model.plan import FederationPlan, PrivacyMode
 from shared_model.privacy.trust import trust_in_words

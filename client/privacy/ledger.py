@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from client.privacy.ledger_entries import Charged, Gathered, LastOfRound, LedgerEntry, State
 from client.privacy.ledger_file import Book, LedgerFile
 from client.privacy.per_patient import Charge, Exposure, exposures, worst_epsilon
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.privacy.accounting import MechanismUse
 from shared_model.privacy.plan_cost import Purpose
-
-State = Literal["reserve", "commit", "seal"]
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One reservation: which release of which plan used which mechanism, and how far it came.
-
-    ``reserve``: charged, nothing released yet; ``commit``: computed; ``seal``: the reply with
-    ``reply_sha256`` may leave. Every entry counts in full, whatever its state, for every patient of
-    its ``cohort`` (a digest over keyed hashes; ``patients`` of them).
-    """
-
-    id: int
-    time: str
-    run_id: str
-    round: int
-    purpose: Purpose
-    plan_digest: str
-    use: MechanismUse
-    state: State
-    cohort: str
-    patients: int
-    reply_sha256: str
 
 
 class Ledger:
@@ -87,16 +63,15 @@ class Ledger:
         no cost.
         """
         cohort = self._cohort(patients)
-        with self._file.append() as (book, appender):
-            entries = _entries(book)
-            key = (run_id, round_number, purpose)
-            if any((e.run_id, e.round, e.purpose, e.state) == (*key, "seal") for e in entries):
+        charged, asked = Charged(), LastOfRound(run_id, round_number, purpose)
+        with self._file.append(charged.take, asked.take) as (book, appender):
+            if asked.sealed:
                 raise SmrfedError(
                     "SMR-E306",
                     f"round {round_number} ({purpose}) of run {run_id!r} was already answered",
                     remedy="send the stored reply again; to train anew, start another run",
                 )
-            refusal = self._refusal(entries, book, plan, [use], cohort)
+            refusal = self._refusal(charged, book, plan, [use], cohort)
             if refusal is not None:
                 raise refusal
             return appender.event(
@@ -130,8 +105,9 @@ class Ledger:
         self, plan: FederationPlan, uses: Iterable[MechanismUse], patients: Collection[str]
     ) -> SmrfedError | None:
         """The SMR-E302 that reserving all these uses for these patients would meet; no effects."""
-        book = self._file.read()
-        return self._refusal(_entries(book), book, plan, list(uses), self._cohort(patients))
+        charged = Charged()
+        book = self._file.read(charged.take)
+        return self._refusal(charged, book, plan, list(uses), self._cohort(patients))
 
     def spent(
         self,
@@ -153,18 +129,27 @@ class Ledger:
         until: int | None = None,
     ) -> Mapping[Exposure, int]:
         """How many patients were exposed to which mechanisms; as :meth:`spent`."""
-        book = self._file.read()
-        entries = (e for e in _entries(book) if until is None or e.id <= until)
+        charged = Charged(until)
+        book = self._file.read(charged.take)
         members = None if patients is None else self._file.key.hashed(patients)
-        return exposures(_charges(entries, plan_digest), book.cohorts, members)
+        return exposures(charged.charges(plan_digest), book.cohorts, members)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """All reservations in order, each with its latest state."""
-        return _entries(self._file.read())
+        gathered = Gathered()
+        self._file.read(gathered.take)
+        return tuple(gathered.entries.values())
+
+    def newest(self, run_id: str, round_number: int, purpose: str) -> LedgerEntry | None:
+        """The last reservation of a release, with its latest state; none if there is none."""
+        asked = LastOfRound(run_id, round_number, purpose)
+        self._file.read(asked.take)
+        return asked.entry
 
     def head(self) -> tuple[int, str]:
         """Number and digest of the newest event."""
-        return self._file.head()
+        book = self._file.read()
+        return book.number, book.digest
 
     def contains(self, number: int, digest: str) -> bool:
         """Whether the chain holds this event: whether what was known then is still known."""
@@ -172,7 +157,7 @@ class Ledger:
 
     def verify(self) -> int:
         """Recompute the hash chain and return its length; raises SMR-E303 where it is broken."""
-        return len(self._file.read().events)
+        return self._file.read().number
 
     def _cohort(self, patients: Collection[str]) -> frozenset[bytes]:
         if isinstance(patients, str) or not patients:
@@ -181,7 +166,7 @@ class Ledger:
 
     def _refusal(
         self,
-        entries: tuple[LedgerEntry, ...],
+        charged: Charged,
         book: Book,
         plan: FederationPlan,
         uses: list[MechanismUse],
@@ -194,7 +179,7 @@ class Ledger:
         ):
             if cap == math.inf:
                 continue
-            charges = _charges(entries, digest)
+            charges = charged.charges(digest)
             planned = [Charge("planned", use) for use in uses]
             cohorts = {**book.cohorts, "planned": cohort}
             after = worst_epsilon(exposures([*charges, *planned], cohorts, cohort), delta)
@@ -212,11 +197,14 @@ class Ledger:
         return None
 
     def _advance(self, reservation: int, before: State, after: State, reply_sha256: str) -> None:
-        with self._file.append() as (book, appender):
-            last: Mapping[str, Any] | None = None
-            for event in book.events:
-                if event["reservation"] == reservation:
-                    last = event
+        last: Mapping[str, Any] | None = None
+
+        def look(event: Mapping[str, Any]) -> None:
+            nonlocal last
+            if event["reservation"] == reservation:
+                last = event
+
+        with self._file.append(look) as (_, appender):
             if last is None or last["state"] != before:
                 raise SmrfedError(
                     "SMR-E307",
@@ -226,31 +214,3 @@ class Ledger:
                     remedy="reserve the round again; the earlier reservation stays charged",
                 )
             appender.event(**{**last, "state": after, "reply_sha256": reply_sha256})
-
-
-def _charges(entries: Iterable[LedgerEntry], plan_digest: str | None) -> list[Charge]:
-    return [
-        Charge(entry.cohort, entry.use)
-        for entry in entries
-        if plan_digest in (None, entry.plan_digest)
-    ]
-
-
-def _entries(book: Book) -> tuple[LedgerEntry, ...]:
-    out: dict[int, LedgerEntry] = {}
-    for event in book.events:
-        first = out.get(event["reservation"])
-        out[event["reservation"]] = LedgerEntry(
-            id=event["reservation"],
-            time=first.time if first else event["time"],
-            run_id=event["run"],
-            round=event["round"],
-            purpose=event["purpose"],
-            plan_digest=event["plan"],
-            use=MechanismUse(event["noise_multiplier"], event["sampling_rate"], event["steps"]),
-            state=event["state"],
-            cohort=event["cohort"],
-            patients=event["patients"],
-            reply_sha256=event["reply_sha256"],
-        )
-    return tuple(out.values())

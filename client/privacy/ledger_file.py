@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -70,11 +70,21 @@ _SCHEMA = (
 _LOCK_WAIT_S = 60.0
 
 
+#: Called with the values of every event, in order. What it gathered counts only once the reading
+#: has ended: the anchor and the cohorts are compared last.
+Take = Callable[[Mapping[str, Any]], None]
+
+
 @dataclass(frozen=True)
 class Book:
-    """All events in order, and the patients of every cohort that they name."""
+    """Where the chain ends, and the patients of every cohort that it names.
 
-    events: tuple[Mapping[str, Any], ...]
+    ``key_check``: of the newest event, none before the first.
+    """
+
+    number: int
+    digest: str
+    key_check: str | None
     cohorts: Mapping[str, frozenset[bytes]]
 
 
@@ -83,7 +93,8 @@ class LedgerFile:
 
     Every event's digest covers the one before and all its values, the digest of its cohort among
     them; the members of a cohort must give that digest. ``<path>.head`` names an event that must be
-    there: it is written before the first event, so a missing one is noticed as well.
+    there: it is written before the first event, so a missing one is noticed as well. Events are
+    handed over one by one and forgotten: memory does not grow with the years.
 
     Raises SMR-E303 (altered, or older than its anchor), SMR-E309 (cannot be read or written),
     SMR-E350 (the patients' key) and SMR-E351 (another format).
@@ -101,38 +112,41 @@ class LedgerFile:
                 _make_private(path)
                 with self._connect() as connection:
                     self._create(connection)
-                events = self.read().events
-                self.key = PatientKey.load(self._key_path, create=not events)
+                newest = self.read()
+                self.key = PatientKey.load(self._key_path, create=not newest.number)
         except OSError as error:
             raise self._unusable(error) from error
-        if events and events[-1]["key_check"] != self.key.check:
+        if newest.number and newest.key_check != self.key.check:
             raise key_lost(self._key_path, f"key {self.key.check}")
 
-    def read(self) -> Book:
-        """Everything, with the chain and the cohorts verified."""
+    def read(self, *takers: Take) -> Book:
+        """Everything, with the chain and the cohorts verified; ``takers`` see every event."""
         with self._connect() as connection:
             # One snapshot: another process may append between two statements.
             connection.execute("BEGIN")
-            return self._verified(connection)
-
-    def head(self) -> tuple[int, str]:
-        """Number and digest of the newest event."""
-        events = self.read().events
-        return (len(events), events[-1]["digest"]) if events else (0, GENESIS)
+            return self._verified(connection, takers)
 
     def contains(self, number: int, digest: str) -> bool:
         """Whether event ``number`` has this digest."""
-        events = self.read().events
-        digests = [GENESIS, *(event["digest"] for event in events)]
-        return 0 <= number < len(digests) and digests[number] == digest
+        found = (number, digest) == (0, GENESIS)
+
+        def look(event: Mapping[str, Any]) -> None:
+            nonlocal found
+            found = found or (event["seq"], event["digest"]) == (number, digest)
+
+        self.read(look)
+        return found
 
     @contextmanager
-    def append(self) -> Iterator[tuple[Book, Appender]]:
-        """A write transaction on a verified ledger; the anchor follows once it is durable."""
+    def append(self, *takers: Take) -> Iterator[tuple[Book, Appender]]:
+        """A write transaction on a verified ledger; the anchor follows once it is durable.
+
+        ``takers`` have seen every event when it begins.
+        """
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                book = self._verified(connection)
+                book = self._verified(connection, takers)
                 appender = Appender(connection, book, self.key)
                 yield book, appender
             except BaseException:
@@ -172,11 +186,12 @@ class LedgerFile:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _verified(self, connection: sqlite3.Connection) -> Book:
+    def _verified(self, connection: sqlite3.Connection, takers: Sequence[Take]) -> Book:
         # Before the events: another process may add some and move the anchor in between.
         anchor = read_anchor(self._anchor)
-        previous, anchored = GENESIS, anchor == (0, GENESIS)
-        events: list[dict[str, Any]] = []
+        number, previous, anchored = 0, GENESIS, anchor == (0, GENESIS)
+        key_check: str | None = None
+        named: set[str] = set()
         query = f"SELECT {', '.join(_COLUMNS)}, digest FROM events ORDER BY seq"
         for number, (*values, digest) in enumerate(connection.execute(query), start=1):
             content = dict(zip(_COLUMNS, values, strict=True))
@@ -184,20 +199,23 @@ class LedgerFile:
                 raise self._altered(f"event {number} does not continue the chain")
             previous = digest
             anchored = anchored or (number, digest) == anchor
-            events.append({**content, "digest": digest})
+            key_check = content["key_check"]
+            named.add(content["cohort"])
+            content["digest"] = digest
+            for take in takers:
+                take(content)
         if not anchored:
-            named = f"the one that {self._anchor.name} names is missing"
-            lost = f"{self._anchor.name} is missing" if anchor is None else named
-            raise self._altered(f"{len(events)} events; {lost}")
-        return Book(tuple(events), self._verified_cohorts(connection, events))
+            missing = f"the one that {self._anchor.name} names is missing"
+            lost = f"{self._anchor.name} is missing" if anchor is None else missing
+            raise self._altered(f"{number} events; {lost}")
+        return Book(number, previous, key_check, self._verified_cohorts(connection, named))
 
     def _verified_cohorts(
-        self, connection: sqlite3.Connection, events: list[dict[str, Any]]
+        self, connection: sqlite3.Connection, named: set[str]
     ) -> dict[str, frozenset[bytes]]:
         members: dict[str, set[bytes]] = {}
         for cohort, patient in connection.execute("SELECT cohort, patient FROM members"):
             members.setdefault(cohort, set()).add(patient)
-        named = {event["cohort"] for event in events}
         if named != set(members) or any(cohort_digest(m) != c for c, m in members.items()):
             raise self._altered("the members of a cohort are not those that the chain names")
         return {cohort: frozenset(patients) for cohort, patients in members.items()}
@@ -243,8 +261,8 @@ class Appender:
         self._connection = connection
         self._key = key
         self._known = set(book.cohorts)
-        self.last_seq: int = book.events[-1]["seq"] if book.events else 0
-        self.last_digest: str = book.events[-1]["digest"] if book.events else GENESIS
+        self.last_seq = book.number
+        self.last_digest = book.digest
 
     def cohort(self, patients: frozenset[bytes]) -> str:
         """The digest of a cohort; its members are stored when the ledger does not hold them."""

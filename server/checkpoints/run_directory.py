@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from server.checkpoints.durable import replace_durably, sync_folder, write_durably
 from server.checkpoints.state import RunState, StateFile
+from server.rounds.history import History
 from server.rounds.records import RoundRecord
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan, Sha256
@@ -222,7 +223,7 @@ class RunDirectory:
         rounds = self._path / "rounds"
         name = f"{state.round:05d}"
         temporary = rounds / f".tmp-{name}"
-        content = StateFile.of(state, self.run_id, self._run.plan_digest)
+        content = StateFile.encode(state, self.run_id, self._run.plan_digest)
         try:
             for stale in rounds.glob(".tmp-*"):
                 shutil.rmtree(stale)
@@ -230,7 +231,7 @@ class RunDirectory:
             write_durably(temporary / "global.safetensors", state.body)
             for optimiser, body in state.optimiser.items():
                 write_durably(temporary / f"optimiser-{optimiser}.safetensors", body)
-            write_durably(temporary / "state.json", content.encode())
+            write_durably(temporary / "state.json", content)
             sync_folder(temporary)
             if (rounds / name).exists():  # a damaged round that was passed over
                 (rounds / name).rename(rounds / f".tmp-damaged-{name}")
@@ -277,7 +278,7 @@ class RunDirectory:
             name: _matching(folder / f"optimiser-{name}.safetensors", digest)
             for name, digest in content.optimiser_sha256.items()
         }
-        return RunState(content.round, body, content.history, optimiser)
+        return RunState(content.round, body, History.of(content.history), optimiser)
 
     def _record(self, name: str) -> RoundRecord | None:
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.rounds.history import History
 from server.rounds.records import RoundRecord
 from shared_model.plan import Sha256
 from shared_model.protocol.arrays import body_digest
@@ -25,13 +27,13 @@ class RunState:
     Args:
         round: rounds completed; 0 before the first.
         body: the global shared parameters as encoded arrays, the very bytes that sites receive.
-        history: one record per completed round.
+        history: one record per completed round; a :class:`History` where they are many.
         optimiser: name -> encoded arrays of a server optimiser's memory; plain averaging has none.
     """
 
     round: int
     body: bytes
-    history: tuple[RoundRecord, ...] = ()
+    history: Sequence[RoundRecord] = ()
     optimiser: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -53,23 +55,21 @@ class StateFile(BaseModel):
     optimiser_sha256: dict[str, Sha256]
     history: tuple[RoundRecord, ...]
 
-    @classmethod
-    def of(cls, state: RunState, run_id: str, plan_digest: str) -> StateFile:
-        """The description of a state."""
-        return cls(
+    @staticmethod
+    def encode(state: RunState, run_id: str, plan_digest: str) -> bytes:
+        """JSON with the SHA-256 of its own content, so that a flipped bit does not pass unseen."""
+        bare = StateFile(
             run_id=run_id,
             plan_digest=plan_digest,
             round=state.round,
             global_sha256=body_digest(state.body),
             optimiser_sha256={name: body_digest(b) for name, b in state.optimiser.items()},
-            history=state.history,
+            history=(),
         )
-
-    def encode(self) -> bytes:
-        """JSON with the SHA-256 of its own content, so that a flipped bit does not pass unseen."""
-        content = self.model_dump(mode="json")
-        document = {"sha256": _digest(content), "state": content}
-        return json.dumps(document, indent=1, sort_keys=True).encode()
+        # The records are JSON already; no other value can hold these characters unescaped.
+        text = _canonical(bare.model_dump(mode="json"))
+        text = text.replace('"history":[]', f'"history":{History.of(state.history).json}', 1)
+        return f'{{"sha256":"{_sha256(text)}","state":{text}}}\n'.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> StateFile:
@@ -77,11 +77,14 @@ class StateFile(BaseModel):
         document = json.loads(data)
         if not isinstance(document, dict) or document.keys() != {"sha256", "state"}:
             raise ValueError("state.json does not have the form of a checkpoint")
-        if _digest(document["state"]) != document["sha256"]:
+        if _sha256(_canonical(document["state"])) != document["sha256"]:
             raise ValueError("state.json does not match its own digest")
         return cls.model_validate(document["state"])
 
 
-def _digest(content: object) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _canonical(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

@@ -124,7 +124,7 @@ class RunMetrics:
             state=_state(run, state.round),
             epsilon=self._epsilons[plan.digest],
             budget=None if plan.privacy.mode == "none" else plan.privacy.epsilon,
-            history=state.history,
+            history=tuple(state.history),
             body_bytes=len(state.body),
             received=dict(received),
             events=events,

@@ -35,16 +35,14 @@ class ReceiptBook:
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / FILE
         self._lines = ChainedLines(self._path, ReceivedLine, self._altered)
-        self._known: set[tuple[Received, bool]] | None = None
 
     def note(
         self, received: Received, size: int, instruction_sha256: str, *, authentic: bool
     ) -> None:
         """Write a line; raises SMR-E560 (it cannot be written) and SMR-E561 (altered file)."""
         try:
-            if self._known is None:
-                self._known = {(line.received, line.authentic) for line in self.read()}
-            if (received, authentic) in self._known:
+            of_reply = self._lines.naming(received.reply_sha256)
+            if any((line.received, line.authentic) == (received, authentic) for line in of_reply):
                 return
             self._lines.append(
                 {
@@ -62,7 +60,6 @@ class ReceiptBook:
                 remedy="free disk space or correct the permissions, then resume: the sites give "
                 "the same answers again",
             ) from error
-        self._known.add((received, authentic))
 
     def read(self) -> tuple[ReceivedLine, ...]:
         """All lines, verified; raises SMR-E561 where the chain is broken."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from server.rounds.records import RoundRecord
+from server.rounds.history import Exchanges
 from shared_model.protocol.acknowledgement import Received
 
 
-def last_received(history: Sequence[RoundRecord], run_id: str, site: str) -> Received | None:
+def last_received(history: Exchanges, run_id: str, site: str) -> Received | None:
     """The last reply of a site in the checkpointed history; ``None`` when there is none yet.
 
     From the checkpoint alone, so that an instruction that is pushed again, by whatever process,

@@ -127,6 +127,7 @@ def gather(run: RunDirectory) -> RunReport:
     Raises SMR-E532 and E572 for files that are damaged.
     """
     plan, members, state = run.plan, current_plan(run), run.latest()
+    history = tuple(state.history)
     records = ReleaseStore(run.path).all()
     body = released_body(run) if state.round else state.body
     shared = decode_arrays(body)
@@ -150,9 +151,9 @@ def gather(run: RunDirectory) -> RunReport:
         state=_state(run, state.round),
         shared_parameters=sum(value.size for value in shared.values()),
         model_sha256=body_digest(body),
-        minutes=sum(record.seconds for record in state.history) / 60,
-        participation=tuple(_site(name, state.history) for name in members.weights),
-        shares=participation_of(members, state.history),
+        minutes=sum(record.seconds for record in history) / 60,
+        participation=tuple(_site(name, history) for name in members.weights),
+        shares=participation_of(members, history),
         privacy=privacy_of(
             plan,
             worst_patient(plan),

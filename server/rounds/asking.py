@@ -15,6 +15,7 @@ from server.receipts.last_received import last_received
 from server.rounds.checks import Question
 from server.rounds.events import Event, EventKind, Observer
 from server.rounds.exchange import Accept, AcceptSealed, Exchange
+from server.rounds.history import Exchanges
 from server.rounds.outstanding import Outstanding
 from server.rounds.patience import Patience, patience
 from server.rounds.quorum import NO_QUORUM, Quorum
@@ -88,7 +89,7 @@ class Asking:
         number: int,
         body: bytes,
         sites: Sequence[str],
-        history: Sequence[RoundRecord],
+        history: Exchanges,
         accept: Accept,
         carried: Carried | None = None,
         terms: MaskTerms | None = None,
@@ -164,7 +165,7 @@ class Asking:
         self,
         kind: Kind,
         sites: Sequence[str],
-        history: Sequence[RoundRecord],
+        history: Exchanges,
         terms: MaskTerms | None,
     ) -> dict[str, Patience]:
         times = patience(self._members.plan, self._settings, kind, sites, history)
@@ -179,7 +180,7 @@ class Asking:
         number: int,
         body: bytes,
         sites: Sequence[str],
-        history: Sequence[RoundRecord],
+        history: Exchanges,
         carried: Carried | None,
         terms: MaskTerms | None,
     ) -> dict[str, Question]:

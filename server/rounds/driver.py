@@ -26,6 +26,7 @@ from server.rounds.asking import Asking
 from server.rounds.checks import LongestUpdate, check_metrics, check_update
 from server.rounds.events import Observer
 from server.rounds.exchange import Accept
+from server.rounds.history import Exchanges, History, Later
 from server.rounds.host import RoundHost, breathing
 from server.rounds.masked import MaskedRounds, require_plan_keys
 from server.rounds.quorum import Quorum
@@ -167,7 +168,8 @@ class RoundDriver:
                     del updates
                     body = encode_arrays(updated)
                     del updated
-                state = RunState(record.round, body, (*state.history, record), memory)
+                history = History.of(state.history).plus(record)
+                state = RunState(record.round, body, history, memory)
                 self._run_dir.save(state)
                 self._asking.notify("round_saved", state.round, "train")
                 if self._masked is not None:
@@ -177,7 +179,8 @@ class RoundDriver:
             finalised = self._finalise(body, asked)
             self._asking.notify("run_finished", self._plan.training.rounds, "finalise")
             releases = self._releases.all()
-            return RunResult(self._run_dir.run_id, body, state.history, finalised, releases)
+            made = tuple(state.history)
+            return RunResult(self._run_dir.run_id, body, made, finalised, releases)
 
     def _round(
         self, state: RunState, shapes: Shapes
@@ -219,7 +222,7 @@ class RoundDriver:
         number: int,
         body: bytes,
         accept: Accept,
-        history: tuple[RoundRecord, ...],
+        history: Exchanges,
     ) -> RoundRecord:
         """Ask for sums over patients; no quorum: who does not answer in time is missing."""
 
@@ -236,7 +239,7 @@ class RoundDriver:
             self._releases.take_plan(self._members.plan)
             self._asking.notify("site_added", number, "train", site)
 
-    def _finalise(self, body: bytes, history: tuple[RoundRecord, ...]) -> RoundRecord:
+    def _finalise(self, body: bytes, history: Exchanges) -> RoundRecord:
         """Tell the sites that do not know yet; those that cannot be reached do not fail the run.
 
         Whatever ended the rounds, this carries the number of the plan's last one.
@@ -253,7 +256,7 @@ class RoundDriver:
 
         number = self._plan.training.rounds
         carried = self._releases.carried("finalise", number)
-        known = history if before is None else (*history, before)
+        known = history if before is None else Later(history, (before,))
         record = self._asking.ask("finalise", number, body, left, known, accept, carried)
         record = record.model_copy(update={"sites": {**told, **record.sites}})
         self._run_dir.save_finalised(record)

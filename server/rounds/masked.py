@@ -25,6 +25,7 @@ from server.checkpoints.state import RunState
 from server.enrolment.members import Members
 from server.rounds.asking import Asking, MaskTerms
 from server.rounds.checks import check_metrics
+from server.rounds.history import Exchanges, Later
 from server.rounds.masked_setup import MaskSetup
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord, SiteOutcome
@@ -72,7 +73,7 @@ class MaskedRounds:
     def round(
         self,
         state: RunState,
-        history: tuple[RoundRecord, ...],
+        history: Exchanges,
         carried: Carried | None,
     ) -> tuple[RoundRecord, SummedUpdate | None]:
         """The round after a state: its record, and the update, or none when the round is void.
@@ -123,7 +124,7 @@ class MaskedRounds:
         self,
         state: RunState,
         attempt: _Attempt,
-        history: tuple[RoundRecord, ...],
+        history: Exchanges,
         carried: Carried | None,
         numbers: int,
     ) -> tuple[OpenedFile, npt.NDArray[np.int64]]:
@@ -166,7 +167,7 @@ class MaskedRounds:
         body: bytes,
         sums: RoundSum,
         attempt: _Attempt,
-        history: tuple[RoundRecord, ...],
+        history: Exchanges,
         carried: Carried | None,
     ) -> None:
         number, quorum = attempt.number, Quorum.of(self._plan)
@@ -178,7 +179,7 @@ class MaskedRounds:
             return metrics
 
         sites = tuple(site for site in self._members.sites if site in sums.order.maskers)
-        known = (*history, *attempt.around)
+        known = Later(history, tuple(attempt.around))
         terms = MaskTerms(quorum, order=sums.order)
         attempt.trained = self._asking.ask(
             "train", number, body, sites, known, accept, carried, terms
@@ -193,7 +194,7 @@ class MaskedRounds:
                 remedy="nothing was opened, the parameters stay, the next round follows",
             )
 
-    def _unmask(self, sums: RoundSum, attempt: _Attempt, history: tuple[RoundRecord, ...]) -> None:
+    def _unmask(self, sums: RoundSum, attempt: _Attempt, history: Exchanges) -> None:
         order, number = sums.close(), attempt.number
 
         def accept(header: RoundReply, content: bytes) -> dict[str, float]:
@@ -211,7 +212,7 @@ class MaskedRounds:
             order=order,
             bodies={site: sums.question(site).encode() for site in sites},
         )
-        known = (*history, *attempt.around, attempt.trained)
+        known = Later(history, (*attempt.around, attempt.trained))
         record = self._asking.ask("unmask", number, b"", sites, known, accept, terms=terms)
         attempt.around.append(record)
 

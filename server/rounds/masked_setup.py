@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from server.checkpoints.mask_files import BlockFile, MaskFiles, as_bytes, as_text
 from server.enrolment.members import Members
 from server.rounds.asking import Asking, MaskTerms
 from server.rounds.checks import check_metrics
+from server.rounds.history import Exchanges, Later
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
 from shared_model.plan import FederationPlan
@@ -42,7 +43,7 @@ class MaskSetup:
     def block_of(
         self,
         number: int,
-        history: Sequence[RoundRecord],
+        history: Exchanges,
         previous: RoundRecord | None,
         asked: Callable[[RoundRecord], None],
     ) -> BlockSetup:
@@ -83,7 +84,7 @@ class MaskSetup:
     def _agreed(
         self,
         file: BlockFile,
-        history: Sequence[RoundRecord],
+        history: Exchanges,
         asked: Callable[[RoundRecord], None],
     ) -> BlockSetup:
         number = file.first_round
@@ -119,7 +120,7 @@ class MaskSetup:
             bodies: dict[str, bytes] = {}
             body = encode_advertisements(relayed)
             sites = tuple(site for site in self._members.sites if site in relayed)
-            known = (*history, file.asked)
+            known = Later(history, (file.asked,))
             record = self._asking.ask(
                 "shares", number, body, sites, known, take_shares, terms=MaskTerms(self._quorum)
             )

@@ -9,10 +9,12 @@ late one, takes it back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from server.rounds.records import ABSENT, RoundRecord, SiteOutcome
+from server.rounds.history import Exchanges
+from server.rounds.records import ABSENT, SiteOutcome
 from server.rounds.settings import DriverSettings
 from shared_model.plan import FederationPlan
 from shared_model.protocol.messages import Kind
@@ -40,7 +42,7 @@ def patience(
     settings: DriverSettings,
     kind: Kind,
     sites: Iterable[str],
-    history: Sequence[RoundRecord],
+    history: Exchanges,
 ) -> dict[str, Patience]:
     """The times of every site that is asked; ``history`` holds all exchanges so far, in order.
 
@@ -58,7 +60,7 @@ def _of(
     settings: DriverSettings,
     kind: Kind,
     site: str,
-    history: Sequence[RoundRecord],
+    history: Exchanges,
 ) -> Patience:
     set_for_it = settings.site_deadline_s.get(site)
     deadline = plan.federation.round_deadline_s if set_for_it is None else set_for_it
@@ -71,26 +73,27 @@ def _of(
         return Patience(deadline, min(settings.returning_grace_s, deadline), absent)
     if set_for_it is not None or not settings.patience_factor:
         return Patience(deadline, deadline, absent)
-    took = [
+    answered = (
         outcome.seconds
-        for record in history
+        for record in reversed(history)
         if record.kind == kind and (outcome := record.sites.get(site)) is not None
         if outcome.accepted and outcome.seconds is not None
-    ]
+    )
+    took = list(itertools.islice(answered, _LOOKED_AT))
     if len(took) < _KNOWN:
         return Patience(deadline, deadline, absent)
-    usual = max(took[-_LOOKED_AT:])
+    usual = max(took)
     learned = max(settings.least_patience_s, settings.patience_factor * usual)
     return Patience(deadline, min(learned, deadline), absent)
 
 
-def _lags(kind: Kind, site: str, history: Sequence[RoundRecord]) -> bool:
+def _lags(kind: Kind, site: str, history: Exchanges) -> bool:
     last = _last_word(site, history)
     silent = last is not None and last.code == _SILENT
     return silent or _failed_before(kind, site, history)
 
 
-def _last_word(site: str, history: Sequence[RoundRecord]) -> SiteOutcome | None:
+def _last_word(site: str, history: Exchanges) -> SiteOutcome | None:
     """The newest outcome of a site in which it was there at all, whatever it was asked."""
     for record in reversed(history):
         outcome = record.sites.get(site)
@@ -99,7 +102,7 @@ def _last_word(site: str, history: Sequence[RoundRecord]) -> SiteOutcome | None:
     return None
 
 
-def _failed_before(kind: Kind, site: str, history: Sequence[RoundRecord]) -> bool:
+def _failed_before(kind: Kind, site: str, history: Exchanges) -> bool:
     """Whether nothing usable came from a site when it was last asked the same kind of question.
 
     Not of another kind: a site may decline evaluations and train well. An authentic answer that was

@@ -14,6 +14,7 @@ from server.evaluation.early_stop import ends_early
 from server.evaluation.records import ReleaseRecord, ReleaseStore
 from server.rounds.checks import check_metrics
 from server.rounds.exchange import Accept
+from server.rounds.history import Exchanges, Later, Merged
 from server.rounds.records import RoundRecord
 from shared_model.adaptation.wire import Carried
 from shared_model.plan import FederationPlan
@@ -23,7 +24,7 @@ from shared_model.releases.schedule import evaluation_due, moments_due
 from shared_model.releases.statistics import Statistics, shapes
 
 #: Asks all sites: kind, number, body, what takes a reply, and the history behind the question.
-Ask = Callable[[Statistics, int, bytes, Accept, tuple[RoundRecord, ...]], RoundRecord]
+Ask = Callable[[Statistics, int, bytes, Accept, Exchanges], RoundRecord]
 
 #: Kinds of release that follow a round, in the order in which they are asked.
 _BETWEEN: tuple[Statistics, ...] = ("moments", "evaluate")
@@ -58,12 +59,11 @@ class ReleaseRounds:
         if self._plan.calibration.rule == "prior_free":
             require_head(self._plan, shared)
 
-    def history(self, state: RunState) -> tuple[RoundRecord, ...]:
-        """All exchanges up to a state of the rounds, in the order in which they took place."""
+    def history(self, state: RunState) -> Exchanges:
+        """All exchanges up to a state of the rounds, from the newest back."""
         between = [record.asked for kind in _BETWEEN for record in self._made(kind, state)]
-        place = ("train", *_BETWEEN)
-        made = sorted((*state.history, *between), key=lambda r: (r.round, place.index(r.kind)))
-        return tuple(exchange for record in made for exchange in record.exchanges)
+        between.sort(key=lambda record: (record.round, _BETWEEN.index(record.kind)))
+        return Merged(state.history, between, ("train", *_BETWEEN))
 
     def carried(self, kind: Kind, number: int) -> Carried | None:
         """The newest moments when a question is asked: they travel with the shared parameters."""
@@ -84,22 +84,23 @@ class ReleaseRounds:
             self._release("evaluate", state.round, state, state.release_body, self.history(state))
         return ends_early(self._made("evaluate", state), self._plan)
 
-    def close(self, state: RunState) -> tuple[bytes, tuple[RoundRecord, ...]]:
+    def close(self, state: RunState) -> tuple[bytes, Exchanges]:
         """Moments of the result, calibration, a last look: the released model, all exchanges."""
-        body, history = state.release_body, self.history(state)
+        body: bytes = state.release_body
+        history: Exchanges = self.history(state)
         last = self._plan.training.rounds
         if moments_due(self._plan, last):
             record = self._release("moments", last, state, body, history)
-            history = (*history, record.asked)
+            history = Later(history, (record.asked,))
         if self._plan.calibration.releases:
             record = self._release("calibrate", last, state, body, history)
-            body, history = _calibrated(record, body, self._plan), (*history, record.asked)
+            body, history = _calibrated(record, body, self._plan), Later(history, (record.asked,))
         known = {record.body_sha256 for record in self._made("evaluate", state)}
         if self._plan.adaptation.moments_set_the_residual:
             known = set()  # the last moments have moved the sites' residuals since
         if evaluation_due(self._plan, last) and body_digest(body) not in known:
             record = self._release("evaluate", last, state, body, history)
-            history = (*history, record.asked)
+            history = Later(history, (record.asked,))
         return body, history
 
     def all(self) -> tuple[ReleaseRecord, ...]:
@@ -119,7 +120,7 @@ class ReleaseRounds:
         number: int,
         state: RunState,
         body: bytes,
-        history: tuple[RoundRecord, ...],
+        history: Exchanges,
     ) -> ReleaseRecord:
         known = self._store.find(kind, number)
         if known is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from shared_model.chain.lines import Link
 from shared_model.chain.links import GENESIS, chain_digest, read_anchor
+from shared_model.chain.pieces import digest_of, whole_lines
 
 _L = TypeVar("_L", bound=Link)
 _RECENT = 256
-_PIECE_BYTES = 4 << 20
 
 
 class ChainFollower(Generic[_L]):
@@ -72,9 +72,9 @@ class ChainFollower(Generic[_L]):
             return f"it cannot be read: {error.strerror}"
 
     def _read(self, descriptor: int) -> str | None:
-        if _digest_of(descriptor, self._offset) != self._content.digest():
+        if digest_of(descriptor, self._offset) != self._content.digest():
             self._restart()
-        for line in _whole_lines(descriptor, self._offset):
+        for line in whole_lines(descriptor, self._offset):
             if not self._accept(line):
                 return f"line {self._count + 1} does not continue the chain"
         return None
@@ -103,24 +103,3 @@ class ChainFollower(Generic[_L]):
         if 0 < anchor[0] <= min(self._anchored, self._count - _RECENT):
             return None
         return f"{self._count} lines; the one that its anchor names is gone"
-
-
-def _digest_of(descriptor: int, length: int) -> bytes:
-    """SHA-256 of so many first bytes."""
-    content, offset = hashlib.sha256(), 0
-    while offset < length:
-        piece = os.pread(descriptor, min(_PIECE_BYTES, length - offset), offset)
-        if not piece:
-            break
-        content.update(piece)
-        offset += len(piece)
-    return content.digest()
-
-
-def _whole_lines(descriptor: int, offset: int) -> Iterator[bytes]:
-    """Lines from ``offset`` that end in a newline; half a line waits for the next call."""
-    left = b""
-    while piece := os.pread(descriptor, _PIECE_BYTES, offset):
-        offset += len(piece)
-        *lines, left = (left + piece).split(b"\n")
-        yield from lines

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
@@ -19,6 +20,7 @@ from shared_model.chain.links import (
     read_anchor,
     write_anchor,
 )
+from shared_model.chain.pieces import PIECE_BYTES, digest_of, whole_lines
 
 
 class Link(BaseModel):
@@ -52,9 +54,10 @@ class ChainedLines(Generic[_L]):
         self._kind = kind
         self._altered = altered
         self._anchor = path.with_name(path.name + ".head")
-        # What was verified last: the digest of the whole file and the anchor, and the lines. A file
-        # of the same bytes is not verified again, which would make n appends cost n^2.
-        self._verified: tuple[tuple[bytes, tuple[int, str] | None], tuple[_L, ...]] | None = None
+        # What was verified last, known by the digest of its bytes: only what follows it is parsed
+        # again, or n appends would cost n^2. The lines themselves are not kept, so that memory does
+        # not grow with the file.
+        self._known = _Verified()
 
     def append(self, fields: Mapping[str, object]) -> _L:
         """Store a line with these fields (JSON values); raises OSError when it cannot be written.
@@ -63,9 +66,9 @@ class ChainedLines(Generic[_L]):
         """
         with open(self._path, "a+b", opener=owner_only) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            content_before = _complete_content(file)
-            known = self._verify(content_before)
-            number, previous = (known[-1].number + 1, known[-1].digest) if known else (1, GENESIS)
+            _drop_half_line(file)
+            known = self._verify(file.fileno())
+            number, previous = known.number + 1, known.digest
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
             content = {"number": number, "time": time, **fields}
             digest = chain_digest(previous, content)
@@ -75,54 +78,85 @@ class ChainedLines(Generic[_L]):
             file.flush()
             os.fsync(file.fileno())
             write_anchor(self._anchor, number, digest)
-            whole = hashlib.sha256(content_before + line).digest()
-            self._verified = (whole, (number, digest)), (*known, link)
+            self._known = replace(known.then(line, digest), anchor=(number, digest))
         return link
 
     def read(self) -> tuple[_L, ...]:
         """All lines, oldest first, verified."""
+        return self.naming("")
+
+    def naming(self, text: str) -> tuple[_L, ...]:
+        """The lines in whose JSON ``text`` stands, oldest first; the whole chain is verified."""
         if not self._path.exists():
-            return self._verify(b"")
+            self._verify(None)
+            return ()
+        sought = text.encode()
         with self._path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
-            content = file.read()
-            return self._verify(content[: content.rfind(b"\n") + 1])
+            self._verify(file.fileno())
+            lines = whole_lines(file.fileno(), 0)
+            return tuple(self._kind.model_validate_json(line) for line in lines if sought in line)
 
-    def _verify(self, content: bytes) -> tuple[_L, ...]:
-        anchor = read_anchor(self._anchor)
-        key = hashlib.sha256(content).digest(), anchor
-        if self._verified is None or self._verified[0] != key:
-            self._verified = key, self._parse(content.split(b"\n")[:-1], anchor)
-        return self._verified[1]
-
-    def _parse(self, lines: list[bytes], anchor: tuple[int, str] | None) -> tuple[_L, ...]:
-        previous, anchored = GENESIS, anchor is None
-        out: list[_L] = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                link = self._kind.model_validate_json(line)
-                content = link.model_dump(mode="json", exclude={"previous", "digest"})
-                sound = link.previous == previous and link.number == number
-                sound = sound and chain_digest(previous, content) == link.digest
-            except (ValidationError, ValueError):
-                sound = False
-            if not sound:
-                raise self._altered(f"line {number} does not continue the chain")
-            previous = link.digest
-            anchored = anchored or (number, previous) == anchor
-            out.append(link)
+    def _verify(self, descriptor: int | None) -> _Verified:
+        anchor, known = read_anchor(self._anchor), self._known
+        if descriptor is None or digest_of(descriptor, known.length) != known.content.digest():
+            known = _Verified()
+        if known.anchor != anchor and (anchor is None or anchor[0] <= known.number):
+            # It names an older line than the last, which may or may not be as it says.
+            known = _Verified()
+        anchored = anchor is None or known.anchor == anchor
+        for line in () if descriptor is None else whole_lines(descriptor, known.length):
+            known = self._then(known, line)
+            anchored = anchored or (known.number, known.digest) == anchor
         if not anchored:
             raise self._altered(
-                f"{len(lines)} lines; the one that {self._anchor.name} names is gone"
+                f"{known.number} lines; the one that {self._anchor.name} names is gone"
             )
-        return tuple(out)
+        self._known = replace(known, anchor=anchor)
+        return self._known
+
+    def _then(self, known: _Verified, line: bytes) -> _Verified:
+        try:
+            link = self._kind.model_validate_json(line)
+            fields = link.model_dump(mode="json", exclude={"previous", "digest"})
+            sound = link.previous == known.digest and link.number == known.number + 1
+            sound = sound and chain_digest(known.digest, fields) == link.digest
+        except (ValidationError, ValueError):
+            sound = False
+        if not sound:
+            raise self._altered(f"line {known.number + 1} does not continue the chain")
+        return known.then(line + b"\n", link.digest)
 
 
-def _complete_content(file: BinaryIO) -> bytes:
-    """All whole lines; what a crash cut short is removed."""
-    file.seek(0)
-    content = file.read()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
+@dataclass(frozen=True)
+class _Verified:
+    """The verified beginning of a file: its length and digest, and the line that it ends with.
+
+    ``anchor``: what the anchor named then.
+    """
+
+    length: int = 0
+    number: int = 0
+    digest: str = GENESIS
+    content: hashlib._Hash = field(default_factory=hashlib.sha256)
+    anchor: tuple[int, str] | None = None
+
+    def then(self, line: bytes, digest: str) -> _Verified:
+        """With one more line, whose digest this is."""
+        content = self.content.copy()
+        content.update(line)
+        return _Verified(self.length + len(line), self.number + 1, digest, content, self.anchor)
+
+
+def _drop_half_line(file: BinaryIO) -> None:
+    """What a crash cut short is removed."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - PIECE_BYTES)
+        newline = os.pread(file.fileno(), end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
         file.truncate(end)
-    return content[:end]

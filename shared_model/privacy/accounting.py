@@ -94,7 +94,8 @@ def _interval(segments: _Uses, rough: float) -> float:
     return float(2.0 ** math.floor(math.log2(max(min(finest, largest), 1e-7))))
 
 
-@lru_cache(maxsize=32)
+# Few: a distribution of thousands of steps has megabytes, and a round asks for its own again.
+@lru_cache(maxsize=8)
 def _distribution(segment: tuple[float, float, int], interval: float, relation: Relation) -> Any:
     # It takes most of a second to import, and few commands compute an epsilon.
     from dp_accounting.pld import privacy_loss_distribution

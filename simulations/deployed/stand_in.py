@@ -208,10 +208,9 @@ class StandIn:
         time.sleep(float(self.switch("work_s", 0.0)))
 
     def _seal_charge(self, question: Question, reply: Sealed) -> None:
-        place = (question.run_id, question.round, question.kind)
-        mine = [e for e in self.ledger.entries() if (e.run_id, e.round, e.purpose) == place]
-        if mine and mine[-1].state == "commit":
-            self.ledger.seal(mine[-1].id, reply.digest.hex())
+        mine = self.ledger.newest(question.run_id, question.round, question.kind)
+        if mine is not None and mine.state == "commit":
+            self.ledger.seal(mine.id, reply.digest.hex())
 
 
 def serve_forever(agent: StandIn) -> None:

@@ -28,7 +28,8 @@ import numpy as np
 from client.agent.state import StateFolder
 from client.config import SiteConfig
 from client.enrolment.connection import Connection, ConnectionFolder
-from client.privacy.ledger import Ledger, LedgerEntry
+from client.privacy.ledger import Ledger
+from client.privacy.ledger_entries import LedgerEntry
 from server.checkpoints.run_directory import RunDirectory
 from server.config import CoordinatorFolder
 from server.flower.control import ControlApi
