@@ -67,6 +67,10 @@ class AcceptedPlans:
             )
         return self._read(matches[0])
 
+    def chosen(self, digest: str | None) -> Acceptance:
+        """The plan whose digest starts so, or the newest; raises SMR-E409 or SMR-E406."""
+        return self.newest() if digest is None else self.find(digest)
+
     def holds(self, digest: str) -> bool:
         """Whether the plan with exactly this digest was accepted."""
         return digest in self._digests()

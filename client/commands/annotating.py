@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from rich.progress import Progress
 
-from client.agent.acceptance import AcceptedPlans
-from client.agent.state import StateFolder
 from client.commands.display import DEFAULT_CONFIG, AsJson, ConfigPath, err, out, print_json
 from client.commands.evaluating import Model
 from client.commands.serving import PlanDigest, start_with_settings
 from client.config import SiteConfig
-from client.evaluation.held_model import find_model
+from client.evaluation.held_model import find_model, plan_of
 
 
 def annotate(
@@ -23,15 +21,11 @@ def annotate(
 
     Masks and a worklist, least sure first, go to state_dir/annotations, readable by their owner
     only; nothing leaves the hospital and nothing is trained on. Copy a mask to derivatives/lesions
-    of the archive once somebody has corrected it.
+    of the archive once somebody has corrected it; a later call leaves corrected masks alone.
     """
     site = SiteConfig.load(config)
     held = find_model(site, model)
-    agreed = held.plan
-    if agreed is None:
-        plans = AcceptedPlans(StateFolder(site.state_dir).plans)
-        digest = plan or held.plan_digest
-        agreed = (plans.newest() if digest is None else plans.find(digest)).plan
+    agreed = plan_of(site, held, plan)
     start_with_settings(site.threads)
     from client.annotation.unmarked import annotate_at_site
 
@@ -40,9 +34,18 @@ def annotate(
         folder, written = annotate_at_site(
             site, agreed, held, lambda done, total: bar.update(task, completed=done, total=total)
         )
-    waiting = sum(not one.confident for one in written)
+    waiting = sum(one.advice == "correct" for one in written)
+    kept = sum(one.corrected for one in written)
     if as_json:
-        print_json({"folder": str(folder), "scans": len(written), "to_correct": waiting})
+        print_json(
+            {
+                "folder": str(folder),
+                "scans": len(written),
+                "to_correct": waiting,
+                "corrected_by_a_person": kept,
+            }
+        )
         return
-    out.print(f"{len(written)} scans, {waiting} to correct first; look at", highlight=False)
+    told = f", {kept} corrected by a person and left alone" if kept else ""
+    out.print(f"{len(written)} scans, {waiting} to correct first{told}; look at", highlight=False)
     out.print(f"{folder / 'worklist.tsv'}", soft_wrap=True, highlight=False)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from client.agent.acceptance import AcceptedPlans
 from client.agent.state import StateFolder
 from client.commands.display import (
     DEFAULT_CONFIG,
@@ -19,7 +18,7 @@ from client.commands.display import (
 )
 from client.commands.serving import PlanDigest, start_with_settings
 from client.config import SiteConfig
-from client.evaluation.held_model import find_model
+from client.evaluation.held_model import find_model, plan_of
 from client.privacy.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def evaluate(
     site = SiteConfig.load(config)
     state = StateFolder(site.state_dir)
     held = find_model(site, model)
-    agreed = held.plan
-    if agreed is None:
-        plans = AcceptedPlans(state.plans)
-        digest = plan or held.plan_digest
-        agreed = (plans.newest() if digest is None else plans.find(digest)).plan
+    agreed = plan_of(site, held, plan)
     start_with_settings(site.threads)
     # The training stack takes seconds to import: a mistake above is told before that.
     import torch

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
+import click
 import typer
 
-from client.agent.acceptance import AcceptedPlans
-from client.agent.state import StateFolder
 from client.commands.display import (
     DEFAULT_CONFIG,
     AsJson,
@@ -19,7 +19,7 @@ from client.commands.display import (
 )
 from client.commands.serving import PlanDigest, start_with_settings
 from client.config import SiteConfig
-from client.evaluation.held_model import find_model
+from client.evaluation.held_model import find_model, plan_of
 
 _SHOWN = 5
 
@@ -36,10 +36,26 @@ Model = Annotated[
 ClassName = Annotated[
     str | None, typer.Option("--class", help="class to explain; default: the predicted one")
 ]
+
+
+def _years(value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("a number of years")
+    return value
+
+
 Age = Annotated[
-    float | None, typer.Option("--age", min=0, max=120, help="years, where no table says it")
+    float | None,
+    typer.Option("--age", min=0, max=120, callback=_years, help="years, where no table says it"),
 ]
-Sex = Annotated[str | None, typer.Option("--sex", help="M or F, where no table says it")]
+Sex = Annotated[
+    str | None,
+    typer.Option(
+        "--sex",
+        click_type=click.Choice(["F", "M"], case_sensitive=False),
+        help="where no table says it",
+    ),
+]
 
 
 def explain(
@@ -58,13 +74,8 @@ def explain(
     only, with the figures that say how far each map can be trusted.
     """
     site = SiteConfig.load(config)
-    state = StateFolder(site.state_dir)
     held = find_model(site, model)
-    agreed = held.plan
-    if agreed is None:
-        plans = AcceptedPlans(state.plans)
-        digest = plan or held.plan_digest
-        agreed = (plans.newest() if digest is None else plans.find(digest)).plan
+    agreed = plan_of(site, held, plan)
     start_with_settings(site.threads)
     # The training stack takes seconds to import: a mistake above is told before that.
     import torch

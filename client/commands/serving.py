@@ -131,7 +131,7 @@ def _go_over(agent: Any, digest: str) -> None:
 def _accepted(config: Path, digest: str | None) -> tuple[SiteConfig, Acceptance]:
     site = SiteConfig.load(config)
     plans = AcceptedPlans(StateFolder(site.state_dir).plans)
-    return site, plans.newest() if digest is None else plans.find(digest)
+    return site, plans.chosen(digest)
 
 
 def _with_bar(agent: Any) -> None:

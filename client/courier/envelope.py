@@ -26,6 +26,7 @@ _TITLES = {
     "SMR-E450": "the courier finds no site agent",
     "SMR-E451": "the courier received a message that is not in the protocol",
     "SMR-E452": "the courier failed; the site's log tells why",
+    "SMR-E459": "the courier was stopped before the agent had answered",
 }
 
 

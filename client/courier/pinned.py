@@ -25,6 +25,7 @@ from client.courier.allowed import allowed_bundles
 from client.courier.app import carry
 from client.courier.envelope import pack_error
 from client.courier.flower_names import REPLACED, require_names
+from client.courier.stopping import StopSignals
 from shared_model.errors import SmrfedError
 from shared_model.supervision.token import read_token
 
@@ -44,6 +45,8 @@ class PinnedBundle:
         self._connection = connection
         self._sha256 = ""
         self._size = 0
+        self._signals = StopSignals(flower.register_signal_handlers)
+        self.register_signal_handlers = self._signals.register_signal_handlers
 
     def install_from_fab(self, fab_file: bytes, *_: Any, **__: Any) -> None:
         """Note which bundle came; nothing is unpacked."""
@@ -61,7 +64,12 @@ class PinnedBundle:
     def get_load_client_app_fn(self, *_: Any, **__: Any) -> Any:
         """What Flower calls to load the app: the installed courier, or the refusal."""
         allowed = self._sha256 in allowed_bundles(self._connection / CONNECTION_FILE)
-        return lambda *_: carry_message if allowed else self._refuse
+        return lambda *_: self.carry_message if allowed else self._refuse
+
+    def carry_message(self, message: Message, context: Context) -> Message:
+        """The installed courier, called as Flower calls a ClientApp, whatever the type."""
+        with self._signals.carrying():
+            return carry(message, context)
 
     def _refuse(self, message: Message, context: Context) -> Message:
         error = SmrfedError(
@@ -84,11 +92,6 @@ class PinnedBundle:
         except (OSError, SmrfedError) as problem:
             # The refusal stands either way, and the log has it.
             _log.error("the refusal could not be noted: %s", problem)
-
-
-def carry_message(message: Message, context: Context) -> Message:
-    """The installed courier, called as Flower calls a ClientApp, whatever the message's type."""
-    return carry(message, context)
 
 
 def pin(connection: Path) -> None:

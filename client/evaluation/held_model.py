@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.agent.acceptance import AcceptedPlans
 from client.agent.state import StateFolder
 from client.config import SiteConfig
 from shared_model.errors import SmrfedError
@@ -36,6 +37,17 @@ class HeldModel:
     site: Arrays | None
     plan_digest: str | None
     plan: FederationPlan | None = None
+
+
+def plan_of(config: SiteConfig, held: HeldModel, digest: str | None) -> FederationPlan:
+    """The plan that came with a model, else the accepted one that is asked for or made it.
+
+    Of a model of unknown origin the newest accepted plan. Raises SMR-E409 and SMR-E406.
+    """
+    if held.plan is not None:
+        return held.plan
+    plans = AcceptedPlans(StateFolder(config.state_dir).plans)
+    return plans.chosen(digest or held.plan_digest).plan
 
 
 def find_model(config: SiteConfig, name: str) -> HeldModel:

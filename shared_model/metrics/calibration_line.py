@@ -15,6 +15,8 @@ from shared_model.metrics.arrays import SMALLEST_PROBABILITY, Floats, Ints, ever
 _STEPS = 100
 _LONGEST = 10.0
 _TINY = 1e-280
+#: Logits this near are one.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,10 @@ def _overlap(event: Floats, x: Floats, counts: Floats) -> np.ndarray:
         ends.append(np.where(present, x, np.inf).min(1))
         ends.append(np.where(present, x, -np.inf).max(1))
     low1, high1, low0, high0 = ends
-    return np.asarray((high0 > low1) & (high1 > low0))
+    # Equal probabilities that were computed in two ways differ in their last bits; taken for an
+    # overlap, they would give a slope as long as the search for it.
+    with np.errstate(invalid="ignore"):  # a kind that nobody has: no overlap
+        return np.asarray((high0 - low1 > _SAME) & (high1 - low0 > _SAME))
 
 
 def _log_likelihood(beta: Floats, x: Floats, event: Floats, counts: Floats) -> Floats:

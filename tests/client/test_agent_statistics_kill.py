@@ -23,6 +23,7 @@ from shared_model.protocol.sealed import Sealed
 CHARGES = {"reserved": 2, "looked": 2, "saved": 1}
 
 
+@pytest.mark.slow  # six agents start; training is killed so in the default suite
 def test_a_kill_never_loses_a_charge_and_noise_is_never_drawn_twice_for_one_answer(
     tmp_path: Path, archive: Path
 ) -> None:

@@ -91,6 +91,28 @@ def test_the_command_proposes_masks_for_unmarked_scans_only(
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [float(r["confidence"]) for r in rows] == sorted(float(r["confidence"]) for r in rows)
     assert {r["advice"] for r in rows} <= {"glance", "correct"}
+    again = CliRunner().invoke(app, ["annotate", "run", "--config", site, "--json"])
+    assert json.loads(again.stdout) == told
+
+    # A person's work is never written over; a proposal goes when its scan has a mask.
+    theirs, marked = folder / rows[0]["mask"], rows[1]["mask"]
+    theirs.write_bytes((folder / rows[2]["mask"]).read_bytes() + b"corrected")
+    content = theirs.read_bytes()
+    target = config.dataset / FOLDER / marked
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / marked, target)
+    again = CliRunner().invoke(app, ["annotate", "run", "--config", site])
+    assert "1 corrected by a person and left alone" in again.stdout
+    assert theirs.read_bytes() == content
+    assert not (folder / marked).exists()
+    with (folder / "worklist.tsv").open() as file:
+        advice = {row["mask"]: row["advice"] for row in csv.DictReader(file, delimiter="\t")}
+    assert set(advice) == {row["mask"] for row in rows} - {marked}
+    assert list(advice)[-1] == rows[0]["mask"]
+    assert advice[rows[0]["mask"]] == "copy to the archive"
+    target.unlink()
+    theirs.unlink()
+    assert CliRunner().invoke(app, ["annotate", "run", "--config", site]).exit_code == 0
 
     # A person copies the folder into the archive: the reader of training takes it from there.
     for row in rows:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from client.courier.allowed import allowed_bundles
 from client.courier.flower_names import EXECUTOR, REPLACED, require_names
-from client.courier.pinned import PinnedBundle, carry_message
+from client.courier.pinned import PinnedBundle
 from client.courier.refused_bundles import FILE_NAME, note_bundle, refused_bundles
 from client.courier.superexec import courier_program
 from client.enrolment.connection import Connection, ConnectionFolder
@@ -60,7 +60,8 @@ def loaded(pinned: PinnedBundle, bundle: bytes) -> Any:
 
 
 def test_an_allowed_bundle_selects_the_installed_courier(tmp_path: Path) -> None:
-    assert loaded(PinnedBundle(connect(tmp_path, SHA)), OURS) is carry_message
+    pinned = PinnedBundle(connect(tmp_path, SHA))
+    assert loaded(pinned, OURS) == pinned.carry_message
 
 
 def test_a_foreign_bundle_is_answered_with_a_number_and_noted(
@@ -80,7 +81,8 @@ def test_a_foreign_bundle_is_answered_with_a_number_and_noted(
 
 def test_without_a_bundle_nothing_runs(tmp_path: Path) -> None:
     pinned = PinnedBundle(connect(tmp_path, SHA))
-    assert pinned.get_load_client_app_fn("", None, multi_app=True)("a", "b", "c") != carry_message
+    chosen = pinned.get_load_client_app_fn("", None, multi_app=True)("a", "b", "c")
+    assert chosen != pinned.carry_message
 
 
 @pytest.mark.parametrize(
@@ -100,8 +102,9 @@ def test_no_other_bytes_pass(bundle: bytes) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        chosen = loaded(PinnedBundle(connect(Path(folder), SHA)), bundle)
-        assert (chosen is carry_message) == (bundle == OURS)
+        pinned = PinnedBundle(connect(Path(folder), SHA))
+        chosen = loaded(pinned, bundle)
+        assert (chosen == pinned.carry_message) == (bundle == OURS)
 
 
 def test_a_refusal_stands_also_when_it_cannot_be_noted(

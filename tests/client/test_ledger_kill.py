@@ -20,7 +20,7 @@ NURSERY = Path(__file__).with_name("ledger_nursery.py")
 def test_kills_at_random_leave_every_training_charged_and_every_answer_the_same(
     tmp_path: Path,
 ) -> None:
-    killed_at_random(tmp_path, 24, 0)
+    killed_at_random(tmp_path, 10, 0)
 
 
 @pytest.mark.slow

@@ -114,6 +114,7 @@ def test_each_branch_is_frozen_or_trained(frozen: str) -> None:
     assert all(value.any() for value in delta.values())
 
 
+@pytest.mark.slow
 def test_fusion_beats_the_best_single_modality_where_they_complement_each_other() -> None:
     atlas = small_atlas()
     singles = ("clinical alone", "both networks alone")

@@ -42,7 +42,9 @@ def test_a_checkpoint_is_what_a_dump_of_everything_would_be() -> None:
     records = tuple(record(number) for number in range(1, 4))
     state = RunState(3, b"body", History.of(records), {"ema": b"average"})
     data = StateFile.encode(state, "run", "ab" * 32)
-    assert data == StateFile.encode(RunState(3, b"body", records, state.optimiser), "run", "ab" * 32)
+    assert data == StateFile.encode(
+        RunState(3, b"body", records, state.optimiser), "run", "ab" * 32
+    )
     read = StateFile.decode(data)
     assert read.history == records
     document = json.loads(data)

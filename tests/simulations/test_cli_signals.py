@@ -12,7 +12,9 @@ import psutil
 import pytest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stopped_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "simulations.cli", "demo", "--out", str(tmp_path / "demo")],

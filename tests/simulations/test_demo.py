@@ -85,6 +85,7 @@ def test_the_full_evaluation_is_linked_and_agrees_with_the_report(finished: Path
     assert "Simulated patients only" in card
 
 
+@pytest.mark.slow
 def test_a_second_call_repeats_nothing_and_gives_the_same_numbers(finished: Path) -> None:
     before = read_report_json(finished / "report.json")
     again = run_demo(SMALL, finished, Console(quiet=True), "smrfed-sim demo")

@@ -134,6 +134,7 @@ def test_a_second_call_does_nothing_again(small: Path, finished: Path) -> None:
     assert not (finished / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(small: Path, finished: Path) -> None:
     out = small.parent / "killed"
     arguments = (small, "--out", out, "--workers", "2", "--seeds", "15")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from client.agent.socket_path import MAX_PATH_BYTES
@@ -13,7 +14,7 @@ from shared_model.errors import SmrfedError
 from shared_model.preflight.checks import Note
 
 _OWNER_ONLY = 0o077
-# SuperNode and SuperExec may run in accounts of their own, which reach these by a group.
+# The network account may read in the state folder what it needs, by a group.
 _NO_STRANGERS = 0o027
 _NOT_WRITTEN = 0o022
 
@@ -23,8 +24,8 @@ def check_modes(site: CheckedSite) -> str:
 
     Raises SMR-E443, naming all of them.
     """
-    files = [(path, bits) for path, bits in _watched(site) if _in_sight(path)]
-    wrong = [text for path, bits in files if (text := _wrong(path, bits))]
+    files = [watched for watched in _watched(site) if _in_sight(watched.path)]
+    wrong = [text for watched in files if (text := _wrong(watched))]
     if wrong:
         raise SmrfedError(
             "SMR-E443",
@@ -55,19 +56,28 @@ def check_socket(site: CheckedSite) -> str:
     return f"{path}, {length} of {MAX_PATH_BYTES} bytes"
 
 
-def _watched(site: CheckedSite) -> Iterator[tuple[Path, int]]:
-    """Each path with the permission bits that it must not have."""
+@dataclass(frozen=True)
+class _Watched:
+    """A path, the permission bits that it must not have, and whether it is this account's own."""
+
+    path: Path
+    bits: int
+    own: bool = False
+
+
+def _watched(site: CheckedSite) -> Iterator[_Watched]:
     state, connection = site.state, site.connection_folder
-    yield state.path, _NO_STRANGERS
-    yield state.key, _OWNER_ONLY
-    yield state.ledger, _OWNER_ONLY
-    yield state.ledger.with_name(f"{state.ledger.name}.key"), _OWNER_ONLY
-    yield state.path / "pseudonym.key", _OWNER_ONLY
-    yield state.receipts, _NO_STRANGERS
-    yield connection.node_key, _NO_STRANGERS
-    yield connection.superexec_secret, _NO_STRANGERS
-    yield site.config.policy, _NOT_WRITTEN
-    yield site.config.coordinator_key, _NOT_WRITTEN
+    yield _Watched(state.path, _NO_STRANGERS)
+    yield _Watched(state.key, _OWNER_ONLY, own=True)
+    yield _Watched(state.ledger, _OWNER_ONLY, own=True)
+    yield _Watched(state.ledger.with_name(f"{state.ledger.name}.key"), _OWNER_ONLY, own=True)
+    yield _Watched(state.path / "pseudonym.key", _OWNER_ONLY, own=True)
+    yield _Watched(state.receipts, _NO_STRANGERS)
+    # As `smrfed-site up` wants them; the network account may own them.
+    yield _Watched(connection.node_key, _OWNER_ONLY)
+    yield _Watched(connection.superexec_secret, _OWNER_ONLY)
+    yield _Watched(site.config.policy, _NOT_WRITTEN)
+    yield _Watched(site.config.coordinator_key, _NOT_WRITTEN)
 
 
 def _in_sight(path: Path) -> bool:
@@ -78,16 +88,16 @@ def _in_sight(path: Path) -> bool:
         return False
 
 
-def _wrong(path: Path, bits: int) -> str:
+def _wrong(watched: _Watched) -> str:
+    path = watched.path
     try:
         facts = path.stat()
     except OSError as error:
         return f"{path}: {error.strerror or error}"
     mode, problems = stat.S_IMODE(facts.st_mode), []
-    if mode & bits:
+    if mode & watched.bits:
         problems.append(f"mode {mode:04o}")
-    private = bits == _OWNER_ONLY
-    if private and facts.st_uid != os.geteuid() and os.geteuid() != 0:
+    if watched.own and facts.st_uid != os.geteuid() and os.geteuid() != 0:
         problems.append(f"owned by user {facts.st_uid}, the check runs as {os.geteuid()}")
     return f"{path}: {', '.join(problems)}" if problems else ""
 
