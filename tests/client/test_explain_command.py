@@ -180,6 +180,15 @@ def test_what_cannot_be_explained_has_a_number_and_leaves_nothing(
     assert sorted((hospital / "state").rglob("*explanations*")) == before
 
 
+@pytest.mark.parametrize("wrong", [("--age", "nan"), ("--age", "-1"), ("--sex", "Q")])
+def test_what_cannot_be_an_age_or_a_sex_is_refused(
+    hospital: Path, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str]
+) -> None:
+    result = run(hospital, monkeypatch, "sub-00", "--model", "exported", *wrong)
+    assert result.exit_code == 2
+    assert wrong[0] in result.output
+
+
 def test_a_full_disk_leaves_the_old_explanation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
