@@ -99,17 +99,32 @@ def test_kills_that_heal_within_seconds() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("process", EVERY_PROCESS)
 def test_kill_9_in_every_phase(federation: SupervisedFederation, process: str) -> None:
-    run = federation.new_run("killed-" + process.replace("/", "-"))
+    missed = list(PHASES)
+    # A ServerApp that is still on its way back is not there to be killed: another run then.
+    for attempt in range(3):
+        missed = killed_in(federation, process, f"{process.replace('/', '-')}-{attempt}", missed)
+        if not missed or process == "north/carrier":
+            break
+    # A courier lives for a message; everything else is there in every phase.
+    assert len(missed) <= (3 if process == "north/carrier" else 0), missed
+
+
+def killed_in(
+    federation: SupervisedFederation, process: str, name: str, phases: list[str]
+) -> list[str]:
+    """Kill a process in these phases of one run, which must end undisturbed; the phases missed."""
+    run = federation.new_run(f"killed-{name}")
     federation.want(run)
     watched = Watched(federation, run)
-    killed = []
-    for phase in PHASES:
+    missed = []
+    for phase in phases:
         watched.wait_for(phase)
-        if kill(federation, process):
-            killed.append(phase)
-        print(process, phase, phase in killed, flush=True)
+        if not kill(federation, process):
+            missed.append(phase)
+        print(process, phase, phase not in missed, flush=True)
     finished = federation.wait_finished(run, PATIENCE_S)
-    again = {PHASES["while training"]} if process in MAY_TRAIN_AGAIN else set()
-    require_undisturbed(federation, finished, {"north": again})
-    # A courier lives for a message; everything else is there in every phase.
-    assert len(killed) >= (3 if process == "north/carrier" else len(PHASES)), killed
+    disturbed = "while training" in phases and process in MAY_TRAIN_AGAIN
+    require_undisturbed(
+        federation, finished, {"north": {PHASES["while training"]} if disturbed else set()}
+    )
+    return missed
