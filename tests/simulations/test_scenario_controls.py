@@ -77,6 +77,7 @@ def patients_of(spec: CohortSpec, site: SiteSpec, folder: Path) -> list[Patient]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_diagnosis_that_says_nothing_is_not_learnt(tmp_path: Path) -> None:
     results = small_control("random-labels", tmp_path, "federated,pooled,alone")
     for arm in results.arms:
@@ -93,6 +94,7 @@ def test_a_diagnosis_that_says_nothing_is_not_learnt(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_adaptation_does_no_harm_where_hospitals_do_not_differ(tmp_path: Path) -> None:
     results = small_control("zero-shift", tmp_path, "federated,fedavg")
     for row in results.differences:
