@@ -23,6 +23,7 @@ from simulations.explanation_study.norms_command import volume_norms_command
 from simulations.few_labels.command import cross_disease_command, label_curve_command
 from simulations.lesions.command import lesion_study_command
 from simulations.models.command import models_app
+from simulations.modes_study.command import modes_command
 from simulations.multimodal.command import multimodal_command
 from simulations.pretraining.command import pretrain_command
 from simulations.privacy_study.command import privacy_command
@@ -113,6 +114,7 @@ app.command("pretrain")(pretrain_command)
 app.command("volume-reference")(volume_reference_command)
 app.command("audit")(audit_command)
 app.command("privacy")(privacy_command)
+app.command("modes-study")(modes_command)
 app.command("run")(run_command)
 app.command("track")(track_command)
 app.command("evaluate")(evaluate_command)

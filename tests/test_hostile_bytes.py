@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masked_messages import MASKING, UNMASKING, masked_decoders
 
 from client.agent.agent_pb2 import Chunk
 from client.agent.refusals import inward
@@ -35,6 +36,7 @@ from shared_model.protocol.acknowledgement import Received, countersign
 from shared_model.protocol.arrays import body_digest, decode_arrays, encode_arrays
 from shared_model.protocol.messages import RoundInstruction, RoundReply, decode_header
 from shared_model.protocol.sealed import MAX_HEADER_BYTES, Sealed, seal
+from shared_model.secure_aggregation.messages import MaskingOrder
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 ARRAYS = {"head.weight": np.arange(12, dtype=np.float32).reshape(3, 4)}
@@ -80,6 +82,13 @@ def signed(header: bytes, body: bytes = BODY) -> Sealed:
     return seal(header[:MAX_HEADER_BYTES], body, KEY)
 
 
+def about_masks(kind: str, **orders: MaskingOrder) -> bytes:
+    """The header of a question about masks."""
+    asked = decode_header(RoundInstruction, instruction())
+    said = asked.model_dump(exclude={"acknowledged"}) | {"kind": kind, "site": "a"} | orders
+    return RoundInstruction.model_validate(said).canonical_json
+
+
 DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "arrays": (decode_arrays, BODY),
     "instruction": (
@@ -89,7 +98,16 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "reply": (lambda data: decode_header(RoundReply, signed(data)), reply().header),
     "authenticate": (lambda data: authenticate(signed(data), question()), reply().header),
     "update": (lambda data: check_update(data, SHAPES, 1e9), BODY),
+    "masking order": (
+        lambda data: decode_header(RoundInstruction, signed(data)),
+        about_masks("train", masking=MASKING),
+    ),
+    "unmasking order": (
+        lambda data: decode_header(RoundInstruction, signed(data)),
+        about_masks("unmask", unmasking=UNMASKING),
+    ),
 }
+MASKED = masked_decoders()
 
 
 @st.composite
@@ -132,6 +150,20 @@ def test_mutated_messages_give_numbered_errors_or_what_they_say(
             assert encode_arrays(read) is not None
 
 
+@pytest.mark.parametrize("name", sorted(MASKED))
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_mutated_messages_about_masks_give_numbered_errors_or_another_message(
+    name: str, data: st.DataObject
+) -> None:
+    decode, valid = MASKED[name]
+    assert decode(valid) is not None
+    try:
+        decode(data.draw(mutated(valid) | st.binary(max_size=300)))
+    except SmrfedError as error:
+        assert error.code.startswith("SMR-E1")  # noqa: PT017
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
@@ -139,7 +171,9 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", ["instruction", "reply", "authenticate"])
+@pytest.mark.parametrize(
+    "name", ["instruction", "reply", "authenticate", "masking order", "unmasking order"]
+)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_headers_of_any_json_are_typed_errors(name: str, data: st.DataObject) -> None:
@@ -285,6 +319,14 @@ def test_the_coordinator_reads_no_update_larger_than_the_plans() -> None:
             assert peak_bytes(lambda data: check_update(data, SHAPES, None), bomb) < 64 << 10, kind
 
 
+@pytest.mark.parametrize("name", sorted(MASKED))
+def test_a_bomb_among_the_masks_takes_no_more_than_the_plan_allows(name: str) -> None:
+    decode = MASKED[name][0]
+    for kind, bomb in {**safetensors_bombs(1 << 18), **bombs(1 << 18)}.items():
+        allowed = 64 * len(bomb) if name == "integers" or len(bomb) < 10_000 else 0
+        assert peak_bytes(decode, bomb) < allowed + (256 << 10), kind
+
+
 def test_an_announced_size_is_no_allocation() -> None:
     def stream(size: int) -> list[Chunk]:
         chunks = list(to_chunks(instruction()))
@@ -301,16 +343,17 @@ import re, resource, sys
 sys.path.insert(0, sys.argv[1])
 from test_hostile_bytes import bombs, safetensors_bombs, signed
 from shared_model.errors import SmrfedError
-from shared_model.protocol.arrays import decode_arrays
+from shared_model.protocol.arrays import decode_arrays, decode_integers
 from shared_model.protocol.messages import RoundInstruction, decode_header
 size = int(re.findall(r"VmSize:\\s+(\\d+) kB", open("/proc/self/status").read())[0]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (size + (96 << 20),) * 2)
 refused = 0
 for bomb in [*safetensors_bombs(1 << 20).values(), *bombs(1 << 20).values()]:
-    try:
-        decode_arrays(bomb)
-    except SmrfedError:
-        refused += 1
+    for decode in (decode_arrays, decode_integers):
+        try:
+            decode(bomb)
+        except SmrfedError:
+            refused += 1
 for bomb in bombs(1 << 16).values():
     try:
         decode_header(RoundInstruction, signed(bomb))
@@ -329,4 +372,4 @@ def test_native_code_allocates_no_more_than_python_shows() -> None:
         check=False,
     )
     assert done.stdout.startswith("alive "), done.stderr
-    assert int(done.stdout.split()[1]) >= 25
+    assert int(done.stdout.split()[1]) >= 42

@@ -20,6 +20,7 @@ from client.agent.instructions import (
     largest_instruction,
     require_served,
 )
+from client.agent.mask_leftovers import remove_quiet_runs
 from client.agent.masked_rounds import out_of_place, summed_only
 from client.agent.refusal_record import note_refusal
 from client.agent.refusals import site_failed
@@ -68,18 +69,16 @@ class SiteAgent:
     :func:`client.training.rounds.train_round`, in a secure sum the one of
     :func:`client.training.shared_sum.shared_sum` under masks; charged to the ledger before it
     starts. An instruction is answered once: repeated, it gives the stored bytes and spends nothing.
-    A crash at any moment leaves the stored answer or a charged reservation, never an uncharged
-    release.
+    A crash leaves the stored answer or a charged reservation, never an uncharged release.
 
     Args:
         config: the site's configuration; ``config.state_dir`` belongs to this object until
             :meth:`close` (SMR-E408 when another agent has it).
-        plan: who constructs the agent accepts this plan on behalf of the hospital: it is held
-            against the policy and pinned on disk. ``smrfed-site run`` passes only plans that a
-            person accepted before.
+        plan: who constructs the agent accepts it on behalf of the hospital: it is held against the
+            policy and pinned. ``smrfed-site run`` passes only plans that a person accepted before.
         atlas: the atlas on the plan's grid; none: the one that the plan names.
-        go_over: called with the digest of another plan that this hospital accepted, when an
-            instruction under it came; that is then answered with SMR-E454, to be asked again.
+        go_over: called with the digest of another plan that this hospital accepted, when it is
+            asked under it; that is then answered with SMR-E454, to be asked again.
 
     Raises SMR-E104 (the plan does not name this site), SMR-E304 and SMR-E31x (the policy does not
     admit it), SMR-E415 (it would send other arrays than shown at acceptance), SMR-E118 (keys),
@@ -230,6 +229,7 @@ class SiteAgent:
                 self._activity = "idle"
 
     def _answer(self, question: Question, header: RoundInstruction, instruction: Sealed) -> Sealed:
+        remove_quiet_runs(self._state.masks, question.run_id)
         reply = self._replies.find(question)
         if reply is not None:
             self._charges.seal(question, reply)

@@ -9,7 +9,8 @@
 Everything is written through to the disk before the answer that rests on it, so that a restarted
 agent gives the same bytes. The rule that a question is answered once and for ever is that of
 :mod:`client.agent.replies`. A block's folder goes when the next block begins, with the last answer
-of the block, and when the run is finalised; on flash memory that is no proof of erasure.
+of the block, when the run is finalised, and, where it never is, as
+:mod:`client.agent.mask_leftovers` says; on flash memory that is no proof of erasure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.agent.durable import sync_folder, write_durably
+from client.agent.mask_leftovers import remove_quiet_runs, remove_run
 from shared_model.errors import SmrfedError
 from shared_model.plan import FederationPlan
 from shared_model.protocol.arrays import Integers, decode_integers, encode_arrays
@@ -158,8 +160,8 @@ class MaskedRounds:
                 sync_folder(run)
         if self._session is not None and self._session[0][0] == run_id:
             self._session = None
-        if before is None:
-            shutil.rmtree(run, ignore_errors=True)
+        if before is None and run.is_dir():
+            remove_run(run)
 
     def _find(self, run_id: str, order: MaskingOrder) -> SiteSession:
         place = run_id, order.first_round
@@ -204,7 +206,8 @@ def out_of_place(what: str, expected: object, found: object) -> SmrfedError:
 def summed_only(
     plan: FederationPlan, folder: Path, site: str, key: Ed25519PrivateKey
 ) -> MaskedRounds | None:
-    """The exchanges where the plan has a secure sum; none elsewhere."""
+    """The exchanges where the plan has a secure sum, none elsewhere; quiet runs' secrets go."""
+    remove_quiet_runs(folder)
     return MaskedRounds(folder, plan, site, key) if plan.privacy.summed else None
 
 

@@ -21,6 +21,7 @@ from client.commands.display import (
 )
 from client.commands.plans import accept
 from client.config import SiteConfig
+from client.enrolment.certified_plans import certified_plans, of_the_old_key
 from client.enrolment.joining import Joining
 from client.enrolment.keys import load_node_key, node_fingerprint
 from client.enrolment.renewing import allow_courier as allow
@@ -142,18 +143,25 @@ def rotate_keys(
     signing: Annotated[bool, typer.Option("--signing", help="only the signing key")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change this hospital's keys, on the word of the old ones; stop smrfed-site up before."""
+    """Change this hospital's keys, on the word of the old ones; stop smrfed-site up before.
+
+    Plans with a secure sum name the signing key: another key needs a new plan (SMR-E456).
+    """
     site = SiteConfig.load(config)
-    facts = {}
+    facts: dict[str, str] = {}
+    certified = certified_plans(site) if signing or not node else ()
     if node or not signing:
         rotate_node_key(site)
         facts["node key"] = node_fingerprint(load_node_key(site.connection.node_key))
     if signing or not node:
         facts["signing key"] = fingerprint(rotate_signing_key(site))
     if as_json:
-        print_json({name.replace(" ", "_"): value for name, value in facts.items()})
+        said = {name.replace(" ", "_"): value for name, value in facts.items()}
+        print_json({**said, "plans_of_the_old_key": [plan.digest for plan in certified]})
         return
     print_facts(facts)
+    if certified:
+        err.print(of_the_old_key(certified).render(), markup=False, highlight=False)
     out.print("Compare the fingerprint with the coordinator, then start smrfed-site up again.",
               highlight=False)  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared_model.plan import FederationPlan, PrivacyMode
 from shared_model.privacy.plan_cost import calibrate_plan_noise
+from shared_model.privacy.section import PrivacyUnit
 
 
 def with_secure_sum(
@@ -17,10 +18,12 @@ def with_secure_sum(
     colluding: int = 0,
     missing: int = 1,
     spare_rounds: int = 0,
+    unit: PrivacyUnit = "patient",
 ) -> FederationPlan:
     """The same study with one secure sum a round of the same sites; everything else stays.
 
-    One step a round, every patient of the sum counts the same, and the noise is calibrated anew to
+    One step a round, every patient of the sum (unit ``hospital``: every hospital) counts the same,
+    and the noise is calibrated anew to
     the plan's epsilon. ``missing`` sites may be away in a round, where the threshold leaves that.
     ``signing_keys``: site -> 64 hexadecimal digits. Raises SMR-E102 for what these modes refuse.
     """
@@ -32,9 +35,10 @@ def with_secure_sum(
         "min_survivors": max(threshold, count - missing),
         "colluding": colluding,
     }
-    data["privacy"] |= {"mode": mode, "noise_multiplier": 1.0}
+    data["privacy"] |= {"mode": mode, "noise_multiplier": 1.0, "unit": unit}
     data["training"]["local_steps"] = 1
-    data["federation"] |= {"weighting": "declared_patients", "min_sites": 1}
+    weighting = "declared_patients" if unit == "patient" else "equal"
+    data["federation"] |= {"weighting": weighting, "min_sites": 1}
     for site in data["federation"]["sites"]:
         site["signing_key"] = signing_keys[site["name"]]
     bare = FederationPlan.parse(data)

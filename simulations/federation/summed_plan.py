@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
+from shared_model.plan import FederationPlan
 from shared_model.privacy.section import SUMMED
 
 
@@ -31,7 +33,7 @@ def with_summed_defaults(data: dict[str, Any]) -> dict[str, Any]:
     federation["weighting"] = "equal" if by_hospital else "declared_patients"
     federation["min_sites"] = 1
     for site in sites:
-        site["signing_key"] = hashlib.sha256(f"stand-in {site['name']}".encode()).hexdigest()
+        site["signing_key"] = stand_in_key(site["name"])
     return out
 
 
@@ -49,3 +51,21 @@ def for_one_party(data: dict[str, Any]) -> dict[str, Any]:
     for site in out["federation"]["sites"]:
         site.pop("signing_key", None)
     return out
+
+
+def stand_in_key(site: str) -> str:
+    """A signing key, 64 hexadecimal digits, of which nobody has the private half."""
+    return hashlib.sha256(f"stand-in {site}".encode()).hexdigest()
+
+
+def with_keys(plan: FederationPlan, keys: Mapping[str, str]) -> FederationPlan:
+    """A plan whose sums real agents mask: the keys they have in place of the stand-ins.
+
+    Any other plan stays as it is.
+    """
+    if not plan.privacy.summed:
+        return plan
+    data = plan.model_dump(mode="json", exclude_none=True)
+    for site in data["federation"]["sites"]:
+        site["signing_key"] = keys[site["name"]]
+    return FederationPlan.parse(data)

@@ -66,7 +66,7 @@ def study_runs(
     plans += [(e, private_plan(settings, cohort, e), settings.repeats) for e in settings.epsilons]
     for epsilon, plan, repeats in plans:
         for repeat in range(repeats):
-            for arms, train in ((_together(plan), _federated), ((_ALONE,), _alone)):
+            for arms, train in ((_together(plan), _federated), ((_ALONE,), train_alone)):
                 paths = [folder / f"{plan.digest[:16]}-{arm}-{repeat}.npz" for arm in arms]
                 found = [kept(path) for path in paths]
                 if not all(found):
@@ -118,7 +118,7 @@ def _everywhere(cohort: SeedCohort, shared: Arrays) -> Run:
     return {"seen": Predicted.of([seen]), "unseen": Predicted.of([unseen])}
 
 
-def _alone(cohort: SeedCohort, plan: FederationPlan) -> dict[ArmKey, Run]:
+def train_alone(cohort: SeedCohort, plan: FederationPlan) -> dict[ArmKey, Run]:
     """Each hospital by itself under the same plan, hence the same epsilon; tested at home.
 
     The unseen hospital asks every one of these models: utility there is their mean.

@@ -4,47 +4,85 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from shared_model.metrics import Interval, stratified_draws
 from shared_model.metrics.bootstrap import percentile_interval
 from simulations.evaluation.noise_repeats import mean_over_repeats
-from simulations.privacy_study.arms import ArmKey, StudyRun
-from simulations.privacy_study.predicted import Metric, Where
+from simulations.privacy_study.predicted import Metric, Run, Where
 
 _DRAWS = 1000
 
+ArmName = TypeVar("ArmName", bound=str)
+_Name = TypeVar("_Name", bound=str, covariant=True)
 
-class Utilities:
+
+class NoisyRun(Protocol[_Name]):
+    """One training on one cohort with one draw of the noise; no epsilon: without privacy."""
+
+    @property
+    def seed(self) -> int:
+        """Of the cohort."""
+        ...
+
+    @property
+    def arm(self) -> _Name:
+        """What was trained."""
+        ...
+
+    @property
+    def epsilon(self) -> float | None:
+        """Its budget."""
+        ...
+
+    @property
+    def run(self) -> Run:
+        """What it predicted."""
+        ...
+
+
+class Utilities(Generic[ArmName]):
     """Utility of arms over all cohorts, and of one arm over another on the same patients.
 
     The estimate is the mean over cohorts and noise. For its 95 % interval every draw resamples the
     test patients of each cohort within their classes, and its noise repeats, both with replacement;
     arms share the patients of a draw. The cohorts are fixed: how much another cohort, or one single
-    run, would differ is the range of single runs, not the interval.
+    run, would differ is the range of single runs, not the interval. ``unbiased`` makes the part
+    of the noise as wide as it is, however few the repeats (:func:`mean_over_repeats`).
     """
 
-    def __init__(self, runs: Sequence[StudyRun], seed: int = 0) -> None:
-        self._by_arm: dict[tuple[ArmKey, float | None], dict[int, list[StudyRun]]] = {}
+    def __init__(
+        self,
+        runs: Sequence[NoisyRun[ArmName]],
+        seed: int = 0,
+        draws: int = _DRAWS,
+        *,
+        unbiased: bool = False,
+    ) -> None:
+        self._by_arm: dict[tuple[ArmName, float | None], dict[int, list[NoisyRun[ArmName]]]] = {}
         for run in runs:
             cohorts = self._by_arm.setdefault((run.arm, run.epsilon), defaultdict(list))
             cohorts[run.seed].append(run)
         self._seed = seed
+        self._count = draws
+        self._unbiased = unbiased
+        self._known: dict[tuple[ArmName, float | None, int, Where, Metric], np.ndarray] = {}
 
     @property
-    def arms(self) -> tuple[tuple[ArmKey, float | None], ...]:
+    def arms(self) -> tuple[tuple[ArmName, float | None], ...]:
         """Arms with their epsilon, in the order of the runs."""
         return tuple(self._by_arm)
 
     def single(
-        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
+        self, arm: ArmName, epsilon: float | None, where: Where, metric: Metric
     ) -> tuple[float, ...]:
         """The utility of every single run."""
         cohorts = self._by_arm[arm, epsilon]
         return tuple(r.run[where].utility(metric) for runs in cohorts.values() for r in runs)
 
-    def mean(self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric) -> Interval:
+    def mean(self, arm: ArmName, epsilon: float | None, where: Where, metric: Metric) -> Interval:
         """Mean utility of an arm."""
         draws = self._draws(arm, epsilon, where, metric, stream=0)
         estimate = float(
@@ -54,8 +92,8 @@ class Utilities:
 
     def difference(
         self,
-        arm: tuple[ArmKey, float | None],
-        reference: tuple[ArmKey, float | None],
+        arm: tuple[ArmName, float | None],
+        reference: tuple[ArmName, float | None],
         where: Where,
         metric: Metric,
     ) -> Interval:
@@ -72,7 +110,7 @@ class Utilities:
         return percentile_interval(estimate, draws - other)
 
     def _estimates(
-        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric
+        self, arm: ArmName, epsilon: float | None, where: Where, metric: Metric
     ) -> list[list[float]]:
         return [
             [r.run[where].utility(metric) for r in runs]
@@ -80,15 +118,19 @@ class Utilities:
         ]
 
     def _draws(
-        self, arm: ArmKey, epsilon: float | None, where: Where, metric: Metric, *, stream: int
+        self, arm: ArmName, epsilon: float | None, where: Where, metric: Metric, *, stream: int
     ) -> np.ndarray:
         """``(draws,)`` means over cohorts; another ``stream`` draws other noise repeats."""
-        total = np.zeros(_DRAWS)
+        total = np.zeros(self._count)
         cohorts = self._by_arm[arm, epsilon]
         for seed, runs in sorted(cohorts.items()):
-            label = runs[0].run[where].label
-            resampled = stratified_draws(label, _DRAWS, self._seed + 1000 * seed)
+            key = (arm, epsilon, seed, where, metric)
+            if key not in self._known:
+                label = runs[0].run[where].label
+                rows = stratified_draws(label, self._count, self._seed + 1000 * seed)
+                self._known[key] = np.asarray(
+                    [[r.run[where].utility(metric, some) for some in rows] for r in runs]
+                )
             noise = np.random.default_rng([self._seed, seed, stream])
-            utilities = [[r.run[where].utility(metric, rows) for rows in resampled] for r in runs]
-            total += mean_over_repeats(np.asarray(utilities), noise)
+            total += mean_over_repeats(self._known[key], noise, unbiased=self._unbiased)
         return total / len(cohorts)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from shared_model.metrics import Floats, Ints, balanced_accuracy, macro_auc
 from simulations.evaluation.predictions import Predictions
 
-Where = Literal["seen", "unseen"]
+# First: the seen hospitals that are in every federation, however small.
+Where = Literal["seen", "unseen", "first"]
 Metric = Literal["balanced_accuracy", "macro_auc"]
 WHERE: tuple[Where, ...] = ("seen", "unseen")
 _METRICS = {"balanced_accuracy": balanced_accuracy, "macro_auc": macro_auc}

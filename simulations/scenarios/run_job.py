@@ -26,6 +26,7 @@ from simulations.baselines.subject_table import Baseline, Floats, SubjectTable
 from simulations.evaluation.beside import corrupted_of, embeddings_of
 from simulations.evaluation.export import arm_table, patient_tables, trained_on
 from simulations.evaluation.predictions import Predictions, by_model
+from simulations.federation.summed_plan import with_keys
 from simulations.scenarios.jobs import Job
 from simulations.scenarios.records import Record, Records, Views
 from simulations.scenarios.schema import MEASURED
@@ -83,9 +84,11 @@ def _federated(job: Job, data: SiteData, hospitals: Sequence[Hospital]) -> Recor
     folder = data.out / _WORK / f"{job.key[:16]}-{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
+        parties = data.own_parties(job, folder / "parties")
         run = federated_run(
-            job.plan,
-            data.own_parties(job, folder / "parties"),
+            # The job is known by its plan with stand-in keys; these hospitals made their own.
+            with_keys(job.plan, parties.signing_keys(list(job.plan.weights))),
+            parties,
             folder / "runs",
             data.model(job.plan).fresh(),
             hospitals,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from enrolment_federation import COURIER, Federation, federation, signing_key
+from typer.testing import CliRunner
 
+from client.agent.acceptance import AcceptedPlans
 from client.agent.coordinator_keys import CoordinatorKeys
+from client.agent.state import StateFolder
+from client.cli import app as site_app
 from client.config import SiteConfig
 from client.egress.policy import SitePolicy
 from client.enrolment import renewing
@@ -25,6 +30,7 @@ from server.enrolment.revoke import revoke
 from shared_model.enrolment.key_change import KeyChange
 from shared_model.enrolment.messages import raw_hex
 from shared_model.errors import SmrfedError
+from shared_model.plan import FederationPlan
 from shared_model.protocol.keys import (
     create_signing_key,
     fingerprint,
@@ -33,6 +39,7 @@ from shared_model.protocol.keys import (
     public_path,
 )
 from shared_model.protocol.sealed import seal
+from simulations.deployed.summed_toys import summed_toy_plan
 
 
 @pytest.fixture
@@ -128,6 +135,34 @@ def test_a_site_changes_its_signing_key_and_the_old_one_is_worth_nothing(
     renew(joined)
     path.write_bytes(old)
     refused("SMR-E464", renew, joined)
+
+
+@pytest.mark.parametrize("options", [("--signing",), ("--node",), ("--signing", "--json"), ()])
+def test_who_rotates_the_key_of_a_secure_sum_is_told_of_its_plans(
+    joined: SiteConfig, options: tuple[str, ...]
+) -> None:
+    state = StateFolder(joined.state_dir)
+    others = {"south": "ab" * 32, "west": "cd" * 32}
+    key = raw_hex(load_signing_key(state.key).public_key())
+    concerned = summed_toy_plan({"north": key, **others})
+    plans = AcceptedPlans(state.plans)
+    unsummed = {
+        "name": "local",
+        "privacy": {"mode": "local", "noise_multiplier": 1.0},
+        "federation": {"sites": [{"name": "north", "declared_patients": 9}]},
+    }
+    plans.accept(FederationPlan.parse(unsummed), None)
+    for plan in (concerned, summed_toy_plan({"north": "ef" * 32, **others})):
+        plans.accept(plan, None)
+    config = joined.policy.parent / "site.toml"
+    done = CliRunner().invoke(site_app, ["rotate-keys", "-c", str(config), *options])
+    assert done.exit_code == 0, (done.output, done.exception)
+    told = "[SMR-E456]" in done.stderr and concerned.digest[:12] in done.stderr
+    assert told == (options in (("--signing",), ()))
+    if "--json" in options:
+        assert json.loads(done.stdout)["plans_of_the_old_key"] == [concerned.digest]
+    again = CliRunner().invoke(site_app, ["rotate-keys", "-c", str(config), "--signing"])
+    assert ("SMR-E456" in again.stderr) == (options == ("--node",))
 
 
 @pytest.mark.parametrize("rotate", [rotate_node_key, rotate_signing_key])

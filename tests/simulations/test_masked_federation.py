@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,18 @@ def summed(mode: str, workspace: Workspace) -> FederationPlan:
     return FederationPlan.parse(data)
 
 
+def abandon_a_run(workspace: Workspace) -> Path:
+    """Two days ago a hospital was asked about a run of which nothing was heard since."""
+    config = SiteConfig.load(workspace.site_config(SITES[0]))
+    run = StateFolder(config.state_dir).masks / "abandoned"
+    secret = run / "0000001" / "secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(bytes(32))
+    for path in (secret, secret.parent, run):
+        os.utime(path, (time.time() - 2 * 86400,) * 2)
+    return run
+
+
 @pytest.mark.parametrize("mode", ["distributed", pytest.param("central", marks=pytest.mark.slow)])
 def test_masks_change_no_bit_and_only_masked_numbers_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -67,6 +81,7 @@ def test_masks_change_no_bit_and_only_masked_numbers_leave(
     model = SiteModel.build(plan, atlas)
     initial = model.shared_arrays()
     run = open_run(tmp_path / "run", plan, initial, "study")
+    abandoned = abandon_a_run(workspace)
     result = run_in_process(plan, workspace, run, atlas)
     examples = {}
     for name in SITES:
@@ -89,3 +104,4 @@ def test_masks_change_no_bit_and_only_masked_numbers_leave(
         charged = Ledger(state.ledger).entries()
         assert [(entry.purpose, entry.round) for entry in charged] == [("train", 1), ("train", 2)]
         assert not (state.masks / "study").exists()
+    assert not abandoned.exists()

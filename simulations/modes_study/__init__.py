@@ -1,0 +1,1 @@
+"""What each privacy mode is worth at equal epsilon: against epsilon and the number of hospitals."""
