@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
 
 
 def digest_of(descriptor: int, length: int) -> bytes:
