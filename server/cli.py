@@ -18,6 +18,7 @@ from server.dashboard.command import dashboard
 from server.enrolment.additions import current_plan
 from server.enrolment.commands import add_to as add_enrolment
 from server.evaluation.command import evaluation
+from server.evaluation.early_stop import early_end
 from server.evaluation.records import ReleaseStore
 from server.evaluation.view import as_facts, overview
 from server.export import export_folder
@@ -32,7 +33,7 @@ from server.report.command import report
 from server.rounds.participation import participation, participation_of
 from server.rounds.quorum import Quorum
 from server.rounds.records import RoundRecord
-from server.rounds.releases import released_body
+from server.rounds.releases import released
 from server.run_path import HERE, Home, RunPath, in_home
 from server.supervisor.command import up
 from server.tracking.command import track
@@ -192,7 +193,7 @@ def status(
         (*state.history, *(r.asked for r in releases)), key=lambda r: (r.round, r.kind != "train")
     )
     shown = [*asked[-rounds:], *(r for r in (stopped, finalised) if r is not None)]
-    early = finalised is not None and state.round < run.plan.training.rounds
+    early = "" if finalised is None else early_end(run.plan, state.round)
     shares, wanted = participation_of(current_plan(run), state.history), read_wanted(run.path)
     if as_json:
         facts = {
@@ -216,7 +217,7 @@ def status(
             "run": f"{run.run_id} ({run.plan.name})",
             "plan digest": run.plan.digest,
             "rounds": f"{state.round} of {run.plan.training.rounds} completed"
-            + (", ended early: the released figures no longer improved" if early else ""),
+            + (f", {early}" if early else ""),
             "shared parameters": f"{_size(state.body):,}",
             "participation": shares.in_words,
         }
@@ -251,9 +252,9 @@ def export(
         )
     left_out: SmrfedError | None = None
     try:
-        body = released_body(run)
+        model, _ = released(run)
         if out.suffix == ".safetensors":
-            replace_durably(out, body)
+            replace_durably(out, model.body)
         else:
             left_out = export_folder(run, out)
     except OSError as error:
@@ -261,8 +262,9 @@ def export(
     total = run.plan.training.rounds
     _print_facts(
         {
-            "written": f"{out}: {_size(state.body):,} parameters after round {state.round}/{total}",
-            "sha256": body_digest(body),
+            "written": f"{out}: {_size(model.body):,} parameters after round "
+            f"{model.after_round}/{total}",
+            "sha256": body_digest(model.body),
         }
         | {"participation": participation(run).in_words}
         | ({} if left_out is None else {"without moments": f"{left_out.what} ({left_out.found})"})

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from server.checkpoints.durable import replace_durably
 from server.checkpoints.run_directory import RunDirectory
-from server.evaluation.records import ReleaseStore
 from server.rounds.participation import participation
-from server.rounds.releases import released_body
+from server.rounds.releases import released, released_body
 from shared_model.adaptation.model_moments import ModelMoments, model_moments
 from shared_model.errors import SmrfedError
 from shared_model.exported import ADAPTATION, exported_files
@@ -19,16 +18,13 @@ PARTICIPATION = "participation.json"
 
 
 def released_moments(run: RunDirectory) -> ModelMoments:
-    """Moments of the newest model, of which layer C makes use; raises SMR-E643 without any."""
-    record = ReleaseStore(run.path).find("calibrate", run.plan.training.rounds)
-    arrays = {}
-    if record is not None and record.body_sha256 == body_digest(run.latest().release_body):
-        arrays = record.arrays
+    """Moments of the released model, of which layer C makes use; raises SMR-E643 without any."""
+    model, calibration = released(run)
     return model_moments(
-        arrays,
+        {} if calibration is None else calibration.arrays,
         run.plan,
-        body_digest(released_body(run)),
-        None if record is None else record.offsets,
+        body_digest(model.body),
+        None if calibration is None else calibration.offsets,
     )
 
 

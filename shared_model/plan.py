@@ -28,9 +28,9 @@ from shared_model.errors import SmrfedError
 from shared_model.grid import ModelGrid
 from shared_model.groups import ParameterGroups
 from shared_model.preparation import Preparation
-from shared_model.privacy.most_noise import MOST_NOISE
 from shared_model.privacy.section import PrivacyMode as PrivacyMode
 from shared_model.privacy.section import PrivacySection as PrivacySection
+from shared_model.releases.section import CalibrationSection, EvaluationSection
 from shared_model.weighting import ClassWeighting, RateFactor
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -173,80 +173,6 @@ class FederationSection(_Section):
         declared = sum(site.declared_patients for site in self.sites)
         if self.min_patients > declared:
             raise ValueError(f"min_patients {self.min_patients} exceeds the {declared} declared")
-        return self
-
-
-class EvaluationSection(_Section):
-    """Patient-level split and bootstrap."""
-
-    test_fraction: float = Field(default=0.25, gt=0, lt=1)
-    split: Literal["independent", "stratified"] = Field(
-        default="independent",
-        description="independent decides each patient alone; stratified keeps the shares of the "
-        "labels, and is refused with privacy, because one patient would move others",
-    )
-    bootstrap_draws: int = Field(default=2000, ge=100)
-    release_every: int = Field(
-        default=0,
-        ge=0,
-        description="noised metrics of the test patients leave every so many rounds and after the "
-        "last; 0: never",
-    )
-    release_noise_multiplier: float = Field(
-        default=0.0,
-        ge=0,
-        le=MOST_NOISE,
-        description="noise of one such release over its sensitivity",
-    )
-    early_stop_patience: int = Field(
-        default=0,
-        ge=0,
-        description="noised releases without improvement before the rounds end; 0: never",
-    )
-
-    @model_validator(mode="after")
-    def _releases_are_asked_for(self) -> EvaluationSection:
-        if not self.release_every and self.release_noise_multiplier > 0:
-            raise ValueError("release_noise_multiplier without release_every: nothing is released")
-        if not self.release_every and self.early_stop_patience > 0:
-            raise ValueError("early_stop_patience needs release_every: it uses released figures")
-        return self
-
-
-class CalibrationSection(_Section):
-    """How scores become a decision once the last round is over."""
-
-    rule: Literal["argmax", "prior_free"] = Field(
-        default="argmax",
-        description="prior_free: logits are corrected by noised statistics of the training "
-        "patients, released once",
-    )
-    noise_multiplier: float = Field(
-        default=0.0,
-        ge=0,
-        le=MOST_NOISE,
-        description="noise of that release over its sensitivity",
-    )
-    unseen_sites: bool = Field(
-        default=False,
-        description="the release also carries moments of the scores by class, with which a "
-        "hospital that took no part adapts the model without labels (layer C)",
-    )
-    scores_radius: float = Field(
-        default=6.0, gt=0, le=100, description="L2 bound of a patient's scores in those moments"
-    )
-
-    @property
-    def releases(self) -> bool:
-        """Whether training patients are looked at once more, after the last round."""
-        return self.rule == "prior_free" or self.unseen_sites
-
-    @model_validator(mode="after")
-    def _release_is_asked_for(self) -> CalibrationSection:
-        if not self.releases and self.noise_multiplier > 0:
-            raise ValueError(
-                "noise_multiplier with rule 'argmax' and without unseen_sites: nothing is released"
-            )
         return self
 
 

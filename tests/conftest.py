@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import settings
+
+# As `make test` sets it: the sums of a step have one order in every process, and a test that
+# compares the bits of two processes holds also where pytest is called by itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more about the machine's other users than about the code.
 settings.register_profile("smrfed", deadline=None)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from client.agent.lesion_evaluation import lesion_scores
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
 from shared_model.metrics import METRICS, Floats, Ints, bootstrap, checked, stratified_draws
@@ -24,6 +23,9 @@ def scores_of_task(
     """Figures of the plan's task over at least one patient, as JSON values."""
     if model.entry.task == "classification":
         return scores(*probabilities(model, examples), draws, seed)
+    # With it come networks whose package takes seconds to import.
+    from client.agent.lesion_evaluation import lesion_scores
+
     return lesion_scores(model, examples, draws, seed)
 
 

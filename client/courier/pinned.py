@@ -25,6 +25,7 @@ from client.courier.allowed import allowed_bundles
 from client.courier.app import carry
 from client.courier.envelope import pack_error
 from client.courier.flower_names import REPLACED, require_names
+from client.courier.half_sent import HalfSent, NotedClient
 from client.courier.stopping import StopSignals
 from shared_model.errors import SmrfedError
 from shared_model.supervision.token import read_token
@@ -45,6 +46,8 @@ class PinnedBundle:
         self._connection = connection
         self._sha256 = ""
         self._size = 0
+        self._half_sent = HalfSent(connection)
+        self._push = flower.push_message
         self._signals = StopSignals(flower.register_signal_handlers)
         self.register_signal_handlers = self._signals.register_signal_handlers
 
@@ -68,8 +71,14 @@ class PinnedBundle:
 
     def carry_message(self, message: Message, context: Context) -> Message:
         """The installed courier, called as Flower calls a ClientApp, whatever the type."""
-        with self._signals.carrying():
+        with self._signals.during("carrying"):
             return carry(message, context)
+
+    def push_message(self, client: Any, message: Message, context: Context) -> None:
+        """Flower's own, with a note of an answer that the SuperNode has in part."""
+        with self._signals.during("answering"):
+            self._push(NotedClient(client, self._half_sent), message, context)
+            self._half_sent.done()
 
     def _refuse(self, message: Message, context: Context) -> Message:
         error = SmrfedError(

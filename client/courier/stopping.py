@@ -12,9 +12,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_Doing = Literal["nothing", "carrying", "answering"]
 
 
 class StoppedError(Exception):
@@ -30,7 +31,7 @@ class StopSignals:
 
     def __init__(self, register: Callable[..., None]) -> None:
         self._register = register
-        self._carrying = False
+        self._doing: _Doing = "nothing"
 
     def register_signal_handlers(self, *args: Any, **kwargs: Any) -> None:
         """Called by Flower before it asks for the message."""
@@ -39,17 +40,22 @@ class StopSignals:
             signal.signal(number, self._stop)
 
     @contextmanager
-    def carrying(self) -> Iterator[None]:
-        """Raises StoppedError inside when a signal comes; afterwards signals wait for the end."""
-        self._carrying = True
+    def during(self, doing: _Doing) -> Iterator[None]:
+        """A signal raises StoppedError while a message is carried, and is ignored during an answer.
+
+        A SuperNode waits for the rest of an answer for ever.
+        """
+        self._doing = doing
         try:
             yield
         finally:
-            self._carrying = False
+            self._doing = "nothing"
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if not self._carrying:
-            # No message yet, or its answer is on the way: without a heartbeat Flower gives the
+        if self._doing == "answering":
+            return
+        if self._doing == "nothing":
+            # No message yet, or its answer was handed over: without a heartbeat Flower gives the
             # task out again, or tells the coordinator within a minute.
             os._exit(128 + number)
         # The supervisor and Flower's own watch over its parent both send one.

@@ -7,15 +7,8 @@ from shared_model.plan import FederationPlan
 
 
 def site_trains_in_rounds(plan: FederationPlan) -> bool:
-    """Whether site parameters take part in the rounds' gradient steps.
-
-    With ``personalise = "private"``: clipped and noised together with the shared ones
-    (:mod:`client.training.rounds`), in mode ``local`` only. Otherwise only FedBN-like training
-    without privacy.
-    """
-    if plan.adaptation.personalise == "private":
-        return True
-    return plan.privacy.mode == "none" and plan.adaptation.site_norm == "local"
+    """Whether site parameters take part in the rounds' gradient steps."""
+    return plan.adaptation.trains_in_rounds(plan.privacy.mode)
 
 
 def site_moves_in_rounds(plan: FederationPlan) -> bool:

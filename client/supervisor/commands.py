@@ -27,7 +27,7 @@ def supernode_command(
 ) -> tuple[str, ...]:
     """The SuperNode: outbound TLS to ``superlink``, and a loopback port for its SuperExec."""
     return (
-        command("flower-supernode"),
+        *(sys.executable, "-P", "-m", "client.supervisor.supernode", "flower-supernode"),
         *("--superlink", superlink),
         *("--root-certificates", str(folder.authority)),
         *("--auth-supernode-private-key", str(folder.node_key)),

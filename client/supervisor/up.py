@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from client.config import SiteConfig
+from client.courier import half_sent
 from client.enrolment.connection import ConnectionFolder
 from client.liveness import agent_hangs, network_hangs
 from client.supervisor.commands import (
@@ -16,6 +17,7 @@ from client.supervisor.commands import (
     renewal_command,
     supernode_command,
 )
+from client.supervisor.lost_connection import LOST
 from shared_model.errors import SmrfedError
 from shared_model.supervision import safety
 from shared_model.supervision.environment import flower_environment
@@ -30,6 +32,7 @@ _AGENT_GRACE_S = 40.0
 _NODE = "SMR-E478"
 _REFUSED = "Failed to activate SuperNode"
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_NOT_NOW = ("certificate is not yet valid", "certificate has expired")
 
 
 def site_specs(config: Path, site: SiteConfig, part: Part) -> tuple[ProcessSpec, ...]:
@@ -102,6 +105,12 @@ def gave_up(spec: ProcessSpec, state: ProcessState, tail: str) -> SmrfedError:
 
 def explain_node(log: str) -> str | None:
     """What the end of a SuperNode's log means, where a person can do something."""
+    for found in _NOT_NOW:
+        if found in log:
+            return (
+                f"{_NODE} the coordinator's {found} by this machine's clock: set the clock right; "
+                "if it is, tell the coordinator"
+            )
     if _UNTRUSTED in log:
         return (
             f"{_NODE} the coordinator's certificate is not from the authority that was pinned: "
@@ -111,6 +120,11 @@ def explain_node(log: str) -> str | None:
         return (
             f"{_NODE} the coordinator refuses the node key: for up to a minute after a crash; "
             "for longer, the key is not registered or was revoked"
+        )
+    if LOST in log:
+        return (
+            f"{_NODE} something that is not the coordinator's service answered at its address (a "
+            "proxy's page, an error status): the line before the last one of its log says what"
         )
     return numbered_reason(log)
 
@@ -147,7 +161,9 @@ def _network(site: SiteConfig) -> tuple[ProcessSpec, ...]:
     node = supernode_command(folder, connection.superlink, site.node_port, site.socket)
     return (
         ProcessSpec("node", node, logs / "node.log", environment, restart=SUPERNODE,
-                    explain=explain_node, answers=lambda: not network_hangs(site)),
+                    explain=explain_node, answers=lambda: not network_hangs(site),
+                    stuck=lambda: half_sent.abandoned(folder.path),
+                    before_start=lambda: half_sent.forget(folder.path)),
         ProcessSpec("courier", courier_exec_command(folder, site.node_port),
                     logs / "courier.log", environment),
     )  # fmt: skip

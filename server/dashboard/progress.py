@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from server.dashboard.run_files import RunFiles
+from server.evaluation.early_stop import early_end
 from server.rounds.quorum import Quorum
 from server.watchdog.wanted import in_words
 
@@ -95,9 +96,9 @@ def _asked_now(run: RunFiles) -> _Asked:
 def _state(run: RunFiles, asked: _Asked) -> tuple[State, str]:
     told = len(run.weights)
     if run.finalised is not None:
-        early = run.completed < run.plan.training.rounds
+        early = early_end(run.plan, run.completed)
         note = f"{len(run.finalised.accepted)} of {told} hospitals have the final model"
-        note += "; ended early: the released figures no longer improved" if early else ""
+        note += f"; {early}" if early else ""
         return "finished", note
     if run.driven is not False and (run.events or run.history or run.driven):
         if asked.missed_quorum and not Quorum.of(run.plan).met(asked.answered):

@@ -46,7 +46,8 @@ def _figures(view: View) -> str:
                 tuple((x + shift[name], e.value) for x, e in found if e.value is not None),
                 tuple((x + shift[name], e.low, e.high) for x, e in found),
             )
-            for name, found in lines.items()
+            # The last one may be of an earlier round's model.
+            for name, found in ((n, sorted(f, key=lambda one: one[0])) for n, f in lines.items())
         ],
         "after round",
         view.files.plan.training.rounds,

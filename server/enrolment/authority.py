@@ -187,8 +187,8 @@ def _builder(subject: str, issuer: x509.Name, key: _Key, days: int) -> x509.Cert
         .issuer_name(issuer)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        # A site's clock that lags a little must not refuse a certificate made a moment ago.
-        .not_valid_before(now - datetime.timedelta(minutes=10))
+        # A site's clock that lags must not refuse a certificate made a moment ago.
+        .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )

@@ -12,6 +12,7 @@ from server.checkpoints.durable import replace_durably, sync_folder
 from server.rounds.records import RoundRecord
 from shared_model.errors import SmrfedError
 from shared_model.plan import Sha256
+from shared_model.protocol.arrays import body_digest
 from shared_model.protocol.messages import Kind
 
 FOLDER = "releases"
@@ -22,7 +23,8 @@ class ReleaseRecord(BaseModel):
 
     Attributes:
         asked: the exchange, as the history of a run has it; its ``round`` is the number in the run.
-        after_round: rounds of training behind the model that was looked at.
+        after_round: rounds of training behind the model that was looked at; fewer than the run has
+            where an earlier model is released.
         body_sha256: digest of that model's shared parameters.
         arrays: site -> array name -> values as released, flat; their shapes are the plan's, and
             float32 values are exact in JSON.
@@ -60,11 +62,36 @@ class ReleaseStore:
         path = self._path(record.asked.kind, record.asked.round)
         content = record.model_dump(mode="json")
         document = {"sha256": _digest(content), "record": content}
+        self._write(path, json.dumps(document, sort_keys=True, indent=1).encode())
+
+    def keep_best(self, body: bytes) -> None:
+        """Keep the parameters of the best evaluation so far, in place of others; raises SMR-E534.
+
+        Checkpoints of the rounds are deleted in time, and the best one may be older than they are.
+        """
+        if not self._best.exists() or self._best.read_bytes() != body:
+            self._write(self._best, body)
+
+    def best(self, sha256: str) -> bytes:
+        """The parameters with this digest that were kept; raises SMR-E572 when they are damaged."""
+        try:
+            body = self._best.read_bytes()
+            if body_digest(body) != sha256:
+                raise ValueError("its digest is not that of the best evaluation")
+        except (OSError, ValueError) as error:
+            raise _damaged(self._best, error) from None
+        return body
+
+    @property
+    def _best(self) -> Path:
+        return self._folder / "best.safetensors"
+
+    def _write(self, path: Path, content: bytes) -> None:
         try:
             if not self._folder.exists():
                 self._folder.mkdir()
                 sync_folder(self._folder.parent)
-            replace_durably(path, json.dumps(document, sort_keys=True, indent=1).encode())
+            replace_durably(path, content)
         except OSError as error:
             raise SmrfedError(
                 "SMR-E534",
@@ -85,14 +112,18 @@ def _read(path: Path) -> ReleaseRecord:
             raise ValueError("it does not match its own digest")
         return ReleaseRecord.model_validate(document["record"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise SmrfedError(
-            "SMR-E572",
-            f"a stored release of the sites is damaged: {path}",
-            expected="the file as the coordinator wrote it",
-            found=f"{type(error).__name__}: {error}"[:300],
-            remedy="restore the file from a backup; do not delete it: sites may have dropped their "
-            "answers, and the run would go on from other figures",
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> SmrfedError:
+    return SmrfedError(
+        "SMR-E572",
+        f"a stored release of the sites is damaged: {path}",
+        expected="the file as the coordinator wrote it",
+        found=f"{type(error).__name__}: {error}"[:300],
+        remedy="restore the file from a backup; do not delete it: sites may have dropped their "
+        "answers, and the run would go on from other figures",
+    )
 
 
 def _digest(content: object) -> str:

@@ -9,6 +9,7 @@ from server.checkpoints.run_directory import RunDirectory
 from server.config import CoordinatorFolder
 from server.evaluation.records import ReleaseStore
 from server.receipts.book import ReceiptBook
+from server.rounds.releases import released
 from shared_model.errors import SmrfedError
 from shared_model.preflight.checks import Note
 from shared_model.supervision import safety
@@ -58,7 +59,7 @@ def check_runs(home: CoordinatorFolder) -> str:
     for path in runs:
         try:
             run = RunDirectory.open(path)
-            run.latest()
+            released(run)
             ReleaseStore(path).all()
             ReceiptBook(path).read()
         except SmrfedError as error:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.checkpoints.run_directory import RunDirectory
 from server.enrolment.additions import current_plan
 from server.evaluation.counts import NoisedCounts, pooled
+from server.evaluation.early_stop import early_end
 from server.evaluation.figures import Figures
 from server.evaluation.intervals import Estimate as Noised
 from server.evaluation.records import ReleaseRecord, ReleaseStore
@@ -175,10 +176,10 @@ def gather(run: RunDirectory) -> RunReport:
 def _state(run: RunDirectory, completed: int) -> str:
     finalised, stopped = run.finalised(), run.stopped()
     if finalised is not None:
-        early = completed < run.plan.training.rounds
+        early = early_end(run.plan, completed)
         told = f"finished; {len(finalised.accepted)} of {len(finalised.sites)} hospitals have the "
         told += "final model"
-        return told + (", ended early: the released figures no longer improved" if early else "")
+        return told + (f", {early}" if early else "")
     if stopped is not None:
         return f"stopped in round {stopped.round}: the quorum was missed"
     return "running" if completed else "no round completed yet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from server.checkpoints.run_directory import RunDirectory
 from server.checkpoints.state import RunState
 from server.evaluation.counts import check_statistics
 from server.evaluation.decision_rule import aggregated_offsets, require_head, with_offsets
-from server.evaluation.early_stop import ends_early
+from server.evaluation.early_stop import best_evaluation, ends_early
 from server.evaluation.records import ReleaseRecord, ReleaseStore
 from server.rounds.checks import check_metrics
 from server.rounds.exchange import Accept
@@ -31,6 +32,14 @@ _BETWEEN: tuple[Statistics, ...] = ("moments", "evaluate")
 
 #: Told that a release is on disk: kind and number.
 Saved = Callable[[Statistics, int], None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Shared parameters, and how many rounds of training are behind them."""
+
+    body: bytes
+    after_round: int
 
 
 _DUE = {"moments": moments_due, "evaluate": evaluation_due}
@@ -79,48 +88,49 @@ class ReleaseRounds:
             return True
         if moments_due(self._plan, state.round):
             # Those of the parameters that the next round starts from.
-            self._release("moments", state.round, state, state.body, self.history(state))
+            looked_at = Model(state.body, state.round)
+            self._release("moments", state.round, looked_at, self.history(state))
         if evaluation_due(self._plan, state.round):
-            self._release("evaluate", state.round, state, state.release_body, self.history(state))
+            looked_at = Model(state.release_body, state.round)
+            record = self._release("evaluate", state.round, looked_at, self.history(state))
+            if self._plan.evaluation.early_stop_release == "best":
+                self._keep_if_best(record, looked_at, state)
         return ends_early(self._made("evaluate", state), self._plan)
 
     def close(self, state: RunState) -> tuple[bytes, Exchanges]:
         """Moments of the result, calibration, a last look: the released model, all exchanges."""
-        body: bytes = state.release_body
+        model = result_of(state, self._plan, self._store)
         history: Exchanges = self.history(state)
         last = self._plan.training.rounds
         if moments_due(self._plan, last):
-            record = self._release("moments", last, state, body, history)
+            record = self._release("moments", last, model, history)
             history = Later(history, (record.asked,))
         if self._plan.calibration.releases:
-            record = self._release("calibrate", last, state, body, history)
-            body, history = _calibrated(record, body, self._plan), Later(history, (record.asked,))
-        known = {record.body_sha256 for record in self._made("evaluate", state)}
-        if self._plan.adaptation.moments_set_the_residual:
-            known = set()  # the last moments have moved the sites' residuals since
-        if evaluation_due(self._plan, last) and body_digest(body) not in known:
-            record = self._release("evaluate", last, state, body, history)
+            record = self._release("calibrate", last, model, history)
+            model = replace(model, body=_calibrated(record, model.body, self._plan))
             history = Later(history, (record.asked,))
-        return body, history
+        newest = [record.body_sha256 for record in self._made("evaluate", state)][-1:]
+        if self._plan.adaptation.moments_set_the_residual:
+            newest = []  # the last moments have moved the sites' residuals since
+        if evaluation_due(self._plan, last) and body_digest(model.body) not in newest:
+            record = self._release("evaluate", last, model, history)
+            history = Later(history, (record.asked,))
+        return model.body, history
 
     def all(self) -> tuple[ReleaseRecord, ...]:
         """Every release of the run so far."""
         return self._store.all()
 
     def _made(self, kind: Statistics, state: RunState) -> list[ReleaseRecord]:
-        """Releases of a kind between the rounds, up to a state; the last one belongs to the end."""
-        last, due = self._plan.training.rounds, _DUE[kind]
-        numbers = [n for n in range(1, min(state.round + 1, last)) if due(self._plan, n)]
-        found = [self._store.find(kind, number) for number in numbers]
-        return [record for record in found if record is not None]
+        return _between(kind, state, self._plan, self._store)
+
+    def _keep_if_best(self, record: ReleaseRecord, model: Model, state: RunState) -> None:
+        # After a restart the newest record may be there and its parameters not yet: keep them now.
+        if best_evaluation(self._made("evaluate", state), self._plan) == record:
+            self._store.keep_best(model.body)
 
     def _release(
-        self,
-        kind: Statistics,
-        number: int,
-        state: RunState,
-        body: bytes,
-        history: Exchanges,
+        self, kind: Statistics, number: int, model: Model, history: Exchanges
     ) -> ReleaseRecord:
         known = self._store.find(kind, number)
         if known is not None:
@@ -132,11 +142,11 @@ class ReleaseRounds:
             arrays[header.site] = check_statistics(content, kind, header.site, self._plan)
             return {}
 
-        asked = self._ask(kind, number, body, accept, history)
+        asked = self._ask(kind, number, model.body, accept, history)
         record = ReleaseRecord(
             asked=asked,
-            after_round=state.round,
-            body_sha256=body_digest(body),
+            after_round=model.after_round,
+            body_sha256=body_digest(model.body),
             arrays={
                 site: {name: tuple(value.reshape(-1).tolist()) for name, value in named.items()}
                 for site, named in sorted(arrays.items())
@@ -162,15 +172,46 @@ def _arrays(record: ReleaseRecord, plan: FederationPlan) -> dict[str, Arrays]:
     }
 
 
+def result_of(state: RunState, plan: FederationPlan, store: ReleaseStore) -> Model:
+    """What a run releases if it ends here: the newest parameters, or the best that were evaluated.
+
+    The best where the rounds ended early and ``evaluation.early_stop_release`` says so. Raises
+    SMR-E572 when they are damaged.
+    """
+    if plan.evaluation.early_stop_release == "best" and state.round < plan.training.rounds:
+        evaluations = _between("evaluate", state, plan, store)
+        best = best_evaluation(evaluations, plan)
+        if best is not None and ends_early(evaluations, plan):
+            return Model(store.best(best.body_sha256), best.after_round)
+    return Model(state.release_body, state.round)
+
+
+def _between(
+    kind: Statistics, state: RunState, plan: FederationPlan, store: ReleaseStore
+) -> list[ReleaseRecord]:
+    """Releases of a kind between the rounds, up to a state; the last one belongs to the end."""
+    due = _DUE[kind]
+    numbers = [n for n in range(1, min(state.round + 1, plan.training.rounds)) if due(plan, n)]
+    found = [store.find(kind, number) for number in numbers]
+    return [record for record in found if record is not None]
+
+
+def released(run_dir: RunDirectory) -> tuple[Model, ReleaseRecord | None]:
+    """The model of a run as it is released, and its calibration once that is known.
+
+    With the decision rule: it may move the class biases. Raises SMR-E572.
+    """
+    store = ReleaseStore(run_dir.path)
+    model = result_of(run_dir.latest(), run_dir.plan, store)
+    record = store.find("calibrate", run_dir.plan.training.rounds)
+    if record is None or record.body_sha256 != body_digest(model.body):
+        return model, None
+    return replace(model, body=_calibrated(record, model.body, run_dir.plan)), record
+
+
 def released_body(run_dir: RunDirectory) -> bytes:
-    """The newest model of a run as it is released: with the decision rule once that is known."""
-    state = run_dir.latest()
-    body = state.release_body
-    if run_dir.plan.calibration.rule == "prior_free":
-        record = ReleaseStore(run_dir.path).find("calibrate", run_dir.plan.training.rounds)
-        if record is not None and record.body_sha256 == body_digest(body):
-            return _calibrated(record, body, run_dir.plan)
-    return body
+    """The parameters of :func:`released`."""
+    return released(run_dir)[0].body
 
 
 def _calibrated(record: ReleaseRecord, body: bytes, plan: FederationPlan) -> bytes:

@@ -57,7 +57,8 @@ def story_of(run: RunDirectory) -> Story:
         (record.round, 0, _round(record)) for record in state.history
     ]
     told += [
-        (record.after_round, 1 + place, _evaluation(record, plan))
+        # The last one may be of an earlier round's model, and still comes last.
+        (min(record.asked.round, state.round), 1 + place, _evaluation(record, plan))
         for place, record in enumerate(records)
         if record.asked.kind == "evaluate"
     ]
@@ -108,8 +109,9 @@ def _round(record: RoundRecord) -> Iterator[Point]:
 
 def _evaluation(record: ReleaseRecord, plan: FederationPlan) -> Iterator[Point]:
     step, at = record.after_round, _seconds(record.asked)
-    # The released model is looked at last, after its decision rule was corrected.
-    final = record.asked.round == plan.training.rounds and plan.calibration.rule == "prior_free"
+    # The released model is looked at last: another decision rule, or an earlier round's model.
+    chosen = plan.calibration.rule == "prior_free" or plan.evaluation.early_stop_release == "best"
+    final = record.asked.round == plan.training.rounds and chosen
     kind = "released" if final else "evaluation"
     summary = summarise(record, plan)
     parts = dict(summary.sites) | ({"together": summary.together} if summary.together else {})

@@ -29,6 +29,7 @@ from shared_model.errors import SmrfedError
 from shared_model.supervision.end_signals import EndSignals
 
 _LOOK_S = 1.0
+_AGAIN_S = 0.1
 _out = Console()
 
 
@@ -55,10 +56,10 @@ def run(
         with connect() as superlink:
             watchdog.look_after(opened.path, superlink)
     except SmrfedError as error:
-        if not _is_watched(folder):
+        if not is_watched(folder):
             raise
         _out.print(f"{error.code} {error.what}; the watchdog starts the run", markup=False)
-    if not _is_watched(folder):
+    if not is_watched(folder):
         _out.print(
             "no watchdog runs: start smrfed-coordinator watch (or up), or nobody resumes the run",
             style="yellow",
@@ -103,7 +104,7 @@ def watch(
     if interval_s is not None:
         settings = settings.model_copy(update={"interval_s": interval_s})
     end = EndSignals()
-    with _only_one(folder, tries=10):
+    with _only_one(folder, tries=30):
         watchdog = Watchdog(folder, connect_to(folder), settings)
         while True:
             watchdog.look()
@@ -122,10 +123,10 @@ def _follow(
             wanted = read_wanted(opened.path)
             if wanted is None or not wanted.open or _only_tells(opened, wanted):
                 break
-            if wanted.state == "waiting" and not _is_watched(folder):
+            if wanted.state == "waiting" and not is_watched(folder):
                 raise _failed(wanted)
             # Without a watchdog this process sees how the run ended; it starts nothing anew.
-            if not _is_watched(folder):
+            if not is_watched(folder):
                 try:
                     with connect_to(folder)() as superlink:
                         watchdog.look_after(opened.path, superlink)
@@ -183,7 +184,8 @@ def _require_inside(folder: CoordinatorFolder, run_dir: Path) -> None:
         )
 
 
-def _is_watched(folder: CoordinatorFolder) -> bool:
+def is_watched(folder: CoordinatorFolder) -> bool:
+    """Whether a watchdog looks after the folder now."""
     try:
         with _only_one(folder):
             return False
@@ -198,14 +200,24 @@ def _only_one(folder: CoordinatorFolder, tries: int = 1) -> Iterator[None]:
         folder.path / "watchdog.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
     )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SmrfedError(
-                "SMR-E527",
-                f"another watchdog looks after {folder.path}",
-                remedy="nothing to do; stop the other one first to run it here",
-            ) from None
+        # Whoever only asks whether there is a watchdog holds the lock for a moment.
+        while not _locked(descriptor):
+            tries -= 1
+            if not tries:
+                raise SmrfedError(
+                    "SMR-E527",
+                    f"another watchdog looks after {folder.path}",
+                    remedy="nothing to do; stop the other one first to run it here",
+                )
+            time.sleep(_AGAIN_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -61,6 +61,16 @@ class AdaptationSection(BaseModel):
         description="dimensions of a public random projection of the embedding; none: all of them",
     )
 
+    def trains_in_rounds(self, privacy_mode: str) -> bool:
+        """Whether site parameters take part in the rounds' gradient steps.
+
+        With ``personalise = "private"``: clipped and noised together with the shared ones, in mode
+        ``local`` only. Otherwise only FedBN-like training without privacy.
+        """
+        return self.personalise == "private" or (
+            privacy_mode == "none" and self.site_norm == "local"
+        )
+
     @property
     def moments_set_the_residual(self) -> bool:
         """Whether each site's residual is a function of the released moments."""

@@ -19,6 +19,7 @@ def refuse_contradictions(plan: FederationPlan) -> None:
         *_local(plan),
         *_control(plan),
         *_own(plan),
+        *_best(plan),
         *summed_contradictions(plan),
     ):
         raise ValueError(problem)
@@ -126,4 +127,17 @@ def _own(plan: FederationPlan) -> Iterator[str]:
             "aggregation.multi_task_lambda makes every parameter the site's own: set "
             "adaptation.personalise to 'never', with site_norm 'off', 'shared' or 'residual' and "
             "site_moments 'off'"
+        )
+
+
+def _best(plan: FederationPlan) -> Iterator[str]:
+    """The parameters of an earlier round would meet what a site has of its own from a later one."""
+    own = plan.aggregation.multi_task_lambda is not None
+    if plan.evaluation.early_stop_release != "best":
+        return
+    if own or plan.adaptation.trains_in_rounds(plan.privacy.mode):
+        yield (
+            "evaluation.early_stop_release 'best' needs site parameters that rest during the "
+            "rounds: no aggregation.multi_task_lambda, personalise 'never' or 'after', and without "
+            "privacy no site_norm 'local'"
         )

@@ -51,7 +51,7 @@ def rates(matrix: npt.ArrayLike) -> Rates:
     actual, called, total = m.sum(-1), m.sum(-2), m.sum((-2, -1))
     others, uncalled = total[..., None] - actual, total[..., None] - called
     right_rejections = others - (called - hit)
-    sensitivity = ratio(hit, actual)
+    sensitivity = _sensitivity(m)
     f1 = np.where(actual > 0, ratio(2 * hit, actual + called), np.nan)
     covariance = hit.sum(-1) * total - (actual * called).sum(-1)
     spread = (total**2 - (actual**2).sum(-1)) * (total**2 - (called**2).sum(-1))
@@ -66,6 +66,11 @@ def rates(matrix: npt.ArrayLike) -> Rates:
         macro_f1=f1.mean(-1),
         mcc=ratio(covariance, np.sqrt(np.maximum(spread, 0))),
     )
+
+
+def _sensitivity(matrix: npt.NDArray[np.float64] | Ints) -> Floats:
+    """``(..., C)`` of matrices ``(..., C, C)``."""
+    return ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1))
 
 
 def confusion_over(y: Ints, p: Floats, counts: Floats) -> Floats:
@@ -85,7 +90,8 @@ def confusion_matrix(y: Ints, p: Floats) -> Ints:
 
 def sensitivities(y: Ints, p: Floats) -> Floats:
     """``(C,)`` share of each class that is recognised; NaN for a class that nobody has."""
-    return rates(confusion_matrix(y, p)).sensitivity
+    # Not by way of all rates: a bootstrap calls this thousands of times.
+    return _sensitivity(confusion_matrix(y, p))
 
 
 def specificities(y: Ints, p: Floats) -> Floats:

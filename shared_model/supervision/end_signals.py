@@ -1,7 +1,10 @@
-"""Waiting for SIGTERM or Ctrl-C, with a handler that takes no lock.
+"""Waiting for SIGTERM or Ctrl-C, with nothing in between that a signal can miss.
 
-``threading.Event.set`` in a handler may interrupt the very ``wait`` that holds the event's lock,
-and then the process never ends (seen once in 1500 tries).
+A handler written in Python runs between two bytecodes. A signal that comes after the last of them
+and before ``select`` sleeps would wake nobody: the process ends with the next signal, or never.
+``threading.Event.set`` in a handler may moreover interrupt the very ``wait`` that holds the
+event's lock. So the byte that wakes is written by the interpreter's own handler
+(:func:`signal.set_wakeup_fd`), at the moment of the signal.
 """
 
 from __future__ import annotations
@@ -12,20 +15,20 @@ import signal
 
 
 class EndSignals:
-    """Notes the signals from now on, also those that come before :meth:`wait`."""
+    """Notes the signals from now on, also those that come before :meth:`wait`.
+
+    One at a time in a process, made in its main thread; no other signal may have a handler in
+    Python there, because it would count as one of these.
+    """
 
     def __init__(self) -> None:
-        self._told, self._tell = os.pipe()
-        os.set_blocking(self._tell, False)
+        self._told, tell = os.pipe()
+        os.set_blocking(tell, False)
+        # A full pipe is thousands of signals that nobody read: one is enough.
+        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            signal.signal(number, lambda *_: None)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether one of them came, at once or within ``timeout_s`` seconds; stays true."""
         return bool(select.select([self._told], [], [], timeout_s)[0])
-
-    def _note(self, *_: object) -> None:
-        try:
-            os.write(self._tell, b"x")
-        except BlockingIOError:
-            return  # thousands of signals that nobody read: one is enough

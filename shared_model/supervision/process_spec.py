@@ -33,6 +33,9 @@ class ProcessSpec:
         restart: when it is started again.
         ready: whether it does its work; processes behind it in the list start after that.
         answers: whether it still does its work; asked beside it, may take long or hang itself.
+        stuck: why it can never do its work again, or None; it is then killed at once. Asked several
+            times a second.
+        before_start: called before every start.
         silent_s: seconds without such an answer after which it has hung, and is killed.
         essential: without it the others are of no use: when it ends for good, all are ended.
         stop_grace_s: seconds between SIGTERM and SIGKILL.
@@ -46,6 +49,8 @@ class ProcessSpec:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     ready: Callable[[], bool] | None = None
     answers: Callable[[], bool] | None = None
+    stuck: Callable[[], str | None] = lambda: None
+    before_start: Callable[[], None] = lambda: None
     silent_s: float = 600.0
     essential: bool = True
     stop_grace_s: float = 10.0

@@ -116,6 +116,7 @@ class Supervisor:
 
     def _start(self, kept: _Kept) -> None:
         spec = kept.spec
+        spec.before_start()
         spec.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = LogFile(spec.log)
         log.write(f"{_BEGIN} {datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
@@ -153,6 +154,11 @@ class Supervisor:
         if child.running:
             if kept.state.failures and self._clock() - kept.started > kept.spec.restart.steady_s:
                 self._set(kept, failures=0)
+            stuck = kept.spec.stuck()
+            if stuck is not None:
+                self._end(kept, self._clock())
+                self._failed(kept, None, f"{stuck}, and was killed")
+                return
             silent_s = 0.0 if kept.answering is None else kept.answering.silent_s()
             if silent_s > kept.spec.silent_s:
                 self._end(kept, self._clock())

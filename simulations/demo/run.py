@@ -109,12 +109,12 @@ def run_demo(
         done(6)
     runner = in_process_runner(atlas)
     model.load_shared(initial)
-    with phases.phase("4/7 federation without privacy", settings.rounds) as done:
+    with phases.phase("4/7 federation without privacy", open_plan.training.rounds) as done:
         unprotected = federated_run(
             open_plan, workspace, out / "runs", model, hospitals, runner, _follow(done)
         )
     model.load_shared(initial)
-    with phases.phase("5/7 federation with privacy", settings.rounds) as done:
+    with phases.phase("5/7 federation with privacy", plan.training.rounds) as done:
         private = federated_run(
             plan, workspace, out / "runs", model, hospitals, private_runner or runner,
             _follow(done),

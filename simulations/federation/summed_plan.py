@@ -11,21 +11,29 @@ from shared_model.plan import FederationPlan
 from shared_model.privacy.section import SUMMED
 
 
-def with_summed_defaults(data: dict[str, Any]) -> dict[str, Any]:
+def with_summed_defaults(
+    data: dict[str, Any],
+    *,
+    colluding: int = 0,
+    missing: int = 1,
+    signing_keys: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Plain data of a plan with what a secure sum needs: every step a round, thresholds, keys.
 
-    The threshold is the least that is safe without colluders, and one site may be missing where
-    that leaves enough. Keys are stand-ins, of which nobody has the private half: for sums without
-    masks (:mod:`simulations.federation.plain_sum`).
+    The threshold is the least that is safe with so many colluders, and ``missing`` sites may be
+    away in a round where that leaves enough. Every patient of the sum (unit ``hospital``: every
+    hospital) counts the same. ``signing_keys``: site -> 64 hexadecimal digits; without them keys
+    are stand-ins, of which nobody has the private half: for sums without masks
+    (:mod:`simulations.federation.plain_sum`).
     """
     out = copy.deepcopy(data)
     federation, training = out["federation"], out["training"]
     sites = federation["sites"]
-    threshold = max(2, len(sites) // 2 + 1)
+    threshold = max(2, (len(sites) + colluding) // 2 + 1)
     out["secure_aggregation"] = {
         "threshold": threshold,
-        "min_survivors": max(threshold, len(sites) - 1),
-        "colluding": 0,
+        "min_survivors": max(threshold, len(sites) - missing),
+        "colluding": colluding,
     }
     training["rounds"] *= training.get("local_steps", 1)
     training["local_steps"] = 1
@@ -33,7 +41,8 @@ def with_summed_defaults(data: dict[str, Any]) -> dict[str, Any]:
     federation["weighting"] = "equal" if by_hospital else "declared_patients"
     federation["min_sites"] = 1
     for site in sites:
-        site["signing_key"] = stand_in_key(site["name"])
+        name = site["name"]
+        site["signing_key"] = stand_in_key(name) if signing_keys is None else signing_keys[name]
     return out
 
 

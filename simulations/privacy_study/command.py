@@ -37,15 +37,16 @@ def privacy_command(
     if plan is not None:
         _judge(plan, console, as_json)
         return
+    epsilons = tuple(sorted(set(epsilon or (1.0, 3.0, 8.0))))
+    if not all(value > 0 and math.isfinite(value) for value in epsilons):
+        raise typer.BadParameter("a budget is a positive number", param_hint="--epsilon")
+    # The training stack takes seconds to import: a mistake in the call is told before that.
     from simulations.privacy_study.page import study_rows, write_page
     from simulations.privacy_study.settings import StudySettings
     from simulations.privacy_study.study import run_study
     from simulations.privacy_study.wording import sentences
     from simulations.report.storage import write_text_atomically
 
-    epsilons = tuple(sorted(set(epsilon or (1.0, 3.0, 8.0))))
-    if not all(value > 0 and math.isfinite(value) for value in epsilons):
-        raise typer.BadParameter("a budget is a positive number", param_hint="--epsilon")
     settings = StudySettings(
         patients_per_site=patients, unseen_patients=unseen, seeds=tuple(seed or (1, 2, 3)),
         epsilons=epsilons, repeats=repeats, workers=workers,
@@ -66,10 +67,7 @@ def privacy_command(
 
 
 def _judge(path: Path, console: Console, as_json: bool) -> None:
-    from client.training.site_model import SiteModel
-    from shared_model.atlas.select import load_atlas
     from shared_model.plan import FederationPlan
-    from simulations.privacy_study.study import budget
 
     agreed = FederationPlan.load(path)
     if agreed.privacy.mode == "none":
@@ -80,6 +78,10 @@ def _judge(path: Path, console: Console, as_json: bool) -> None:
             found="privacy.mode = 'none'",
             remedy="set privacy.mode, epsilon and noise_multiplier in the plan",
         )
+    from client.training.site_model import SiteModel
+    from shared_model.atlas.select import load_atlas
+    from simulations.privacy_study.study import budget
+
     model = SiteModel.build(agreed, load_atlas(agreed.atlas, agreed.input.grid))
     parameters = sum(math.prod(shape) for shape in model.shared_shapes.values())
     found = budget(agreed, parameters)

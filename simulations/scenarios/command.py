@@ -49,10 +49,11 @@ def run_command(
         for name in shipped_names():
             console.print(f"{name:<20} {load_scenario(name).scenario.title}", highlight=False)
         return
+    named = load_scenario(scenario).chosen(_numbers(seeds), _names(arms), size)
+    # The training stack takes seconds to import: a mistake in the call is told before that.
     from simulations.scenarios.outputs import print_results, write_outputs
     from simulations.scenarios.run import Machine, run_scenario, visible_gpus
 
-    named = load_scenario(scenario).chosen(_numbers(seeds), _names(arms), size)
     folder = out or Path("runs") / named.name
     machine = Machine(workers or os.cpu_count() or 1, visible_gpus(), ray)
     jobs = run_scenario(named, folder, machine, console, again=not resume)

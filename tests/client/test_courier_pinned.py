@@ -14,6 +14,8 @@ import flwr.supercore.superexec.run_superexec
 import flwr.supernode.runtime.run_clientapp as run_clientapp
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.proto.message_pb2 import PushObjectResponse
+from flwr.proto.runtime_pb2 import PushAppMessagesResponse
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.types import Executor
@@ -105,6 +107,37 @@ def test_no_other_bytes_pass(bundle: bytes) -> None:
         pinned = PinnedBundle(connect(Path(folder), SHA))
         chosen = loaded(pinned, bundle)
         assert (chosen == pinned.carry_message) == (bundle == OURS)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_answer_is_noted_until_the_supernode_has_all_of_it(
+    tmp_path: Path, message: tuple[Message, Context], breaks: bool
+) -> None:
+    noted: list[int] = []
+
+    class Node:
+        def PushMessages(self, request: Any) -> PushAppMessagesResponse:  # noqa: N802
+            tree = request.message_object_trees[0]
+            wanted = [tree.object_id, *(child.object_id for child in tree.children)]
+            return PushAppMessagesResponse(objects_to_push=wanted, session_id="s")
+
+        def PushObject(self, request: Any) -> PushObjectResponse:  # noqa: N802
+            noted.append(len(list((tmp_path / "half-sent").iterdir())))
+            if breaks:
+                raise ConnectionError("the SuperNode is gone")
+            return PushObjectResponse(stored=True)
+
+    instruction, context = message
+    instruction.metadata.__dict__["_message_id"] = "1"
+    reply = Message(RecordDict({"c": ConfigRecord({"a": 1})}), reply_to=instruction)
+    pinned = PinnedBundle(connect(tmp_path, SHA))
+    if breaks:
+        with pytest.raises(ConnectionError):
+            pinned.push_message(Node(), reply, context)
+    else:
+        pinned.push_message(Node(), reply, context)
+    assert set(noted) == {1}
+    assert len(list((tmp_path / "half-sent").iterdir())) == int(breaks)
 
 
 def test_a_refusal_stands_also_when_it_cannot_be_noted(

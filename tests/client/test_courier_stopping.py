@@ -7,7 +7,10 @@ import socket as unix
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -28,21 +31,36 @@ message = Message(pack(Sealed(b"{}", b"body", bytes(64))), 5, "query", ttl=600.0
 message.metadata.__dict__["_message_id"] = "1"
 context = Context(run_id=1, node_id=5, node_config={"socket": sys.argv[1]}, state=RecordDict(),
                   run_config={})
-print("carrying" if sys.argv[2] == "carry" else "idle", flush=True)
-if sys.argv[2] == "idle":
+if sys.argv[2] == "answer":
+    with signals.during("answering"):
+        print("answer", flush=True)
+        time.sleep(2.0)
+    print("handed over", flush=True)
+else:
+    print({"carry": "carrying"}.get(sys.argv[2], sys.argv[2]), flush=True)
+if sys.argv[2] in ("idle", "answer"):
     time.sleep(600)
-with signals.carrying():
+with signals.during("carrying"):
     answer = carry(message, context).content
 time.sleep(1.0)  # the answer is pushed: the second signal must not cut it short
 print(dict(answer["error"]), flush=True)
 """
 
 
-def courier(folder: Path, what: str) -> subprocess.Popen[str]:
+@contextmanager
+def courier(folder: Path, what: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A courier that registered its signals, and its output."""
     command = [sys.executable, "-P", "-c", CARRYING, str(folder / "agent.sock"), what]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert "exit_message" in process.stdout.readline()
+        yield process, process.stdout
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
@@ -58,30 +76,28 @@ def hanging(tmp_path: Path) -> unix.socket:
 def test_the_message_is_answered_with_a_number(
     tmp_path: Path, hanging: unix.socket, first: signal.Signals
 ) -> None:
-    process = courier(tmp_path, "carry")
-    try:
-        assert process.stdout is not None
-        assert "exit_message" in process.stdout.readline()
-        assert process.stdout.readline() == "carrying\n"
+    with courier(tmp_path, "carry") as (process, output):
+        assert output.readline() == "carrying\n"
         hanging.accept()
         process.send_signal(first)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert "SMR-E459" in output
-    assert process.returncode == 0
+        assert "SMR-E459" in output.read()
+        assert process.wait(60) == 0
+
+
+def test_an_answer_is_handed_over_whole_whatever_signal_comes(tmp_path: Path) -> None:
+    with courier(tmp_path, "answer") as (process, output):
+        assert output.readline() == "answer\n"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            process.send_signal(number)
+        assert output.readline() == "handed over\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
 
 
 def test_without_a_message_it_ends_at_once(tmp_path: Path) -> None:
-    process = courier(tmp_path, "idle")
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        assert process.stdout.readline() == "idle\n"
+    with courier(tmp_path, "idle") as (process, output):
+        assert output.readline() == "idle\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
-    finally:
-        process.kill()
-        process.communicate()

@@ -112,6 +112,8 @@ def test_a_supernode_that_is_refused_is_explained(config: Path) -> None:
     refused = "Failed to activate SuperNode with node ID 1"
     assert "SMR-E478" in str(explain_node(refused))
     assert "pinned" in str(explain_node("ssl: CERTIFICATE_VERIFY_FAILED"))
+    late = "CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate is not yet valid"
+    assert "clock" in str(explain_node(late))
     assert explain_node("Sent successfully") is None
     spec = site_specs(config, SiteConfig.load(config), "agent")[0]
     error = gave_up(spec, ProcessState("agent", "given up", exit_status=1, detail="x"), "tail")

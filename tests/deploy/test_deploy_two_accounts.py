@@ -34,6 +34,16 @@ def as_account(*line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def installation_is_readable() -> bool:
+    try:
+        return (
+            as_account(sys.executable, "-c", "import client, flwr", folder=Path("/")).returncode
+            == 0
+        )
+    except PermissionError:  # not even the interpreter
+        return False
+
+
 class TwoAccounts(Started):
     """The first hospital's network part has an account of its own, and a group for the socket."""
 
@@ -67,8 +77,7 @@ class TwoAccounts(Started):
 def started() -> Iterator[TwoAccounts]:
     with tempfile.TemporaryDirectory(prefix="smrfed-") as path:
         folder = Path(path)
-        tried = as_account(sys.executable, "-c", "import client, flwr", folder=Path("/"))
-        if tried.returncode:
+        if not installation_is_readable():
             pytest.skip("another account cannot read this installation")
         made = TwoAccounts(folder)
         try:

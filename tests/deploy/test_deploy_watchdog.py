@@ -38,6 +38,7 @@ def require_undisturbed(watched: WatchedHome, run: RunDirectory) -> None:
             assert computed.count(f"{run.run_id} train {number}") == 1, (site, number)
 
 
+@pytest.mark.slow
 def test_a_run_is_shown_to_its_end_and_stopped_and_wanted_again(watched: WatchedHome) -> None:
     run = watched.new_run("shown")
     assert watched.say("run", str(run.path), "--detach").returncode == 0

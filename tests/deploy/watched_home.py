@@ -18,6 +18,7 @@ from server.checkpoints.run_directory import RunDirectory
 from server.config import CoordinatorConfig, CoordinatorFolder
 from server.flower.deployment import Deployment
 from server.rounds.settings import DriverSettings
+from server.watchdog.command import is_watched
 from server.watchdog.wanted import Wanted, read_wanted
 from simulations.deployed.federation import LOOPBACK_DRIVER, DeployedFederation
 
@@ -56,6 +57,10 @@ class WatchedHome:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_watched(self.home):
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
 
     def kill_watchdog(self, number: signal.Signals = signal.SIGKILL) -> int:
         assert self._watchdog is not None

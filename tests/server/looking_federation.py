@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from driver_runs import drive_on
 from noised_patients import draw, released
 from toy_federation import (
     Fault,
@@ -79,3 +83,36 @@ class LookingTransport(ToyTransport):
     ) -> None:
         super().__init__(*NAMES, faults=faults)
         self.sites = {name: LookingSite(name, plan, plateau) for name in NAMES}
+
+
+def run_until_killed(path: Path, transport: Callable[[], ToyTransport], countdown: int) -> None:
+    """In a child process: go on with a run, and SIGKILL before its fsync number ``countdown``."""
+    really, left = os.fsync, countdown
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        really(descriptor)
+
+    os.fsync = fsync
+    try:
+        drive_on(RunDirectory.open(path), transport())
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def killed_at_every_write(path: Path, transport: Callable[[], ToyTransport]) -> int:
+    """Run to the end, one killed process after another, each a write further; how many were."""
+    for countdown in range(1, 400):
+        child = os.fork()
+        if not child:
+            run_until_killed(path, transport, countdown)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            return countdown - 1
+        assert os.WTERMSIG(status) == signal.SIGKILL
+    raise AssertionError("the run never ended")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from driver_runs import StopError, drive_on, outcomes, stop_after
-from looking_federation import BIAS, NAMES, SITES, LookingTransport, looking_plan, start
+from looking_federation import (
+    BIAS,
+    NAMES,
+    SITES,
+    LookingTransport,
+    killed_at_every_write,
+    looking_plan,
+    start,
+)
 from toy_federation import Answer, Fault, ToySite, read
 
 from server.evaluation.records import ReleaseStore
@@ -112,42 +118,11 @@ def test_a_run_that_is_interrupted_at_any_event_goes_on_to_the_same_bits(
 
 def test_a_run_that_is_killed_at_any_write_goes_on_to_the_same_bits(whole, tmp_path: Path) -> None:
     """SIGKILL before each fsync of the whole run, one process after another."""
-    plan, kills = looking_plan(), 0
-    path = tmp_path / "run"
+    plan, path = looking_plan(), tmp_path / "run"
     start(path, plan)
-    for countdown in range(1, 400):
-        child = os.fork()
-        if not child:
-            run_until_killed(path, countdown)
-        _, status = os.waitpid(child, 0)
-        if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0
-            break
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        kills += 1
-    # Every process comes further than the last one, or at least as far.
-    assert kills > 10
+    assert killed_at_every_write(path, lambda: LookingTransport(plan)) > 10
     result = drive_on(start(path, plan), LookingTransport(plan))
     assert facts(result) == facts(whole[0])
-
-
-def run_until_killed(path: Path, countdown: int) -> None:
-    really, left = os.fsync, countdown
-
-    def fsync(descriptor: int) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        really(descriptor)
-
-    os.fsync = fsync
-    try:
-        plan = looking_plan()
-        drive_on(start(path, plan), LookingTransport(plan))
-        os._exit(0)
-    except BaseException:
-        os._exit(1)
 
 
 def test_rounds_end_early_when_released_figures_no_longer_improve(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared_model.smrnet.config import SMRNetConfig
 from shared_model.smrnet.model import SMRNet
+from shared_model.smrnet.tokens import Tokens
 
 SHAPE = (32, 40, 32)
 BLOCK = 8
@@ -49,6 +50,18 @@ def scans(count: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
     """Random volumes ``(count, 1, 32, 40, 32)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 1, *SHAPE, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def train_reasoner(model: SMRNet, tokens: Tokens, labels: Tensor, steps: int) -> None:
+    """Plain SGD on everything behind the frozen encoder, but for what is a site's own."""
+    private = [
+        p for n, p in model.named_parameters() if n.startswith("reasoner.") and "site_" not in n
+    ]
+    optimiser = torch.optim.SGD(private, lr=0.2)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model.reason(tokens).logits, labels).backward()
+        optimiser.step()
 
 
 @contextmanager

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 from scipy.stats import binom
-from smrnet_fixtures import SHAPE, box_atlas, small_smrnet
+from smrnet_fixtures import SHAPE, box_atlas, small_smrnet, train_reasoner
 from torch import Tensor, nn
 
 from shared_model.smrnet.model import SMRNet
@@ -31,14 +31,7 @@ def _fit(where: Tensor) -> tuple[float, SMRNetOutput]:
         train, y = _cohort(50, 1, where)
         test, truth = _cohort(50, 2, where)
         tokens, unseen = model.tokenise(train), model.tokenise(test)
-    private = [
-        p for n, p in model.named_parameters() if n.startswith("reasoner.") and "site_" not in n
-    ]
-    optimiser = torch.optim.SGD(private, lr=0.2)
-    for _ in range(60):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model.reason(tokens).logits, y).backward()
-        optimiser.step()
+    train_reasoner(model, tokens, y, steps=60)
     with torch.no_grad():
         out = model.reason(unseen)
     return float((out.logits.argmax(1) == truth).float().mean()), out

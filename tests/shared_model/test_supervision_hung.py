@@ -39,6 +39,32 @@ def test_a_process_that_gives_no_answer_is_killed_and_started_again(
         assert running.state("well").starts == 1
 
 
+def test_a_process_that_can_never_do_its_work_again_is_killed_at_once(tmp_path: Path) -> None:
+    (tmp_path / "waits").touch()
+    started: list[bool] = []
+
+    def begin() -> None:
+        started.append((tmp_path / "waits").exists())
+        if len(started) == 1:
+            (tmp_path / "waits").unlink()
+
+    def why() -> str | None:
+        return "waits for ever" if (tmp_path / "waits").exists() else None
+
+    held = spec(tmp_path, "held", SLEEP, stuck=why, before_start=begin)
+    with Running(tmp_path, held) as running:
+        until(lambda: running.state("held").state == "running")
+        first = running.state("held").pid
+        (tmp_path / "waits").touch()
+        until(lambda: running.state("held").failures == 1)
+        assert running.state("held").detail.startswith("waits for ever, and was killed")
+        (tmp_path / "waits").unlink()
+        until(lambda: running.state("held").pid not in (None, first))
+        assert running.state("held").failures == 1
+    # What was there before the first start did not count against it.
+    assert started == [True, False]
+
+
 def test_a_question_that_hangs_itself_holds_nobody_up_and_is_no_answer() -> None:
     now = [0.0]
     never = threading.Event()

@@ -143,6 +143,10 @@ def test_the_engine_passes_its_gate() -> None:
     assert sum(verdict.profile_epsilon_at_least > 0 for verdict in verdicts) >= 2
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("where", "name", "mutant"),
     [(rounds, "SecureRandom", NoiseOff), (patient_sgd, "PatientOptimizer", ClipOff)],
@@ -162,12 +166,12 @@ def test_the_gate_stops_an_engine_without_noise_or_clip(
     ("where", "name", "mutant", "part"),
     [
         (rounds, "SecureRandom", ThirdOfTheNoise, "four scans"),
-        (rounds, "SecureRandom", NoiseOncePerRound, "four scans"),
-        (rounds, "SecureRandom", FiveTimesTheRate, "rate 0.1"),
+        slow(rounds, "SecureRandom", NoiseOncePerRound, "four scans"),
+        slow(rounds, "SecureRandom", FiveTimesTheRate, "rate 0.1"),
         (rounds, "SecureRandom", CountWithoutNoise, "adaptive"),
-        (rounds, "PatientSGD", ClipPerScan, "four scans"),
+        slow(rounds, "PatientSGD", ClipPerScan, "four scans"),
         (rounds, "PatientSGD", DivideByWhoCame, "crowd"),
-        (rounds, "PatientSGD", SkipEmptyDraws, "four scans"),
+        slow(rounds, "PatientSGD", SkipEmptyDraws, "four scans"),
         (rounds, "PatientSGD", SkipWhatIsNotANumber, "not a number"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

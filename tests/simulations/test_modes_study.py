@@ -21,7 +21,8 @@ from simulations.arms.centralised import one_site_plan
 from simulations.cli import app
 from simulations.demo.settings import SPARE_ROUNDS, DemoSettings, demo_plan
 from simulations.evaluation.noise_repeats import mean_over_repeats
-from simulations.federation.summed_plan import with_keys
+from simulations.federation.secure_sum_plan import with_secure_sum
+from simulations.federation.summed_plan import stand_in_key, with_keys
 from simulations.modes_study.cells import DESIGN, cells, run_name
 from simulations.modes_study.plans import study_plan
 from simulations.modes_study.plots import modes_picture
@@ -117,6 +118,11 @@ def test_the_demonstrations_plan_has_every_step_as_a_round(mode: PrivacyMode) ->
     plan = demo_plan(settings, MEMBERS, mode)
     assert plan.total_steps == demo_plan(settings, MEMBERS, "local").total_steps
     assert plan_epsilon(plan, spare_rounds=SPARE_ROUNDS) <= settings.epsilon
+    keys = {name: stand_in_key(name) for name in MEMBERS}
+    local = demo_plan(settings, MEMBERS, "local")
+    masked = with_secure_sum(local, mode, keys, spare_rounds=SPARE_ROUNDS)
+    assert (masked.training, masked.total_steps) == (plan.training, local.total_steps)
+    assert plan_epsilon(masked, spare_rounds=SPARE_ROUNDS) <= settings.epsilon
 
 
 def test_a_local_plan_for_one_party_keeps_its_mode_and_steps() -> None:

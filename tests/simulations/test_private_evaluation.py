@@ -154,13 +154,13 @@ def test_an_interrupted_run_goes_on_to_the_bits_of_an_uninterrupted_one(
     assert releases(resumed) == releases(reference[0])
 
 
-def test_early_stopping_ends_the_rounds_of_real_hospitals(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("release", ["last", "best"])
+def test_early_stopping_ends_the_rounds_of_real_hospitals(tmp_path: Path, release: str) -> None:
     # Enough people for every class to be among the test patients. With steps that a softmax cannot
     # tell from none no figure ever improves.
     data = evaluated_plan("none", release_every=1, early_stop_patience=1).model_dump(mode="json")
     data["seed"] = 1
+    data["evaluation"]["early_stop_release"] = release
     data["training"] |= {"rounds": 6, "server_learning_rate": 1e-25}
     plan = FederationPlan.parse(data)
     archives = {
@@ -172,6 +172,11 @@ def test_early_stopping_ends_the_rounds_of_real_hospitals(
     assert [(r.asked.kind, r.asked.round, r.after_round) for r in result.releases][:2] == [
         ("evaluate", 1, 1), ("evaluate", 2, 2),
     ]  # fmt: skip
+    # Equal figures: the first of them is the best.
+    released = result.releases[0 if release == "best" else 1]
+    after_calibration = [r for r in result.releases if r.asked.kind == "calibrate"]
+    assert [r.body_sha256 for r in after_calibration] == [released.body_sha256]
+    assert result.releases[-1].after_round == released.after_round
     assert result.finalised.accepted == SITES
     assert set(decode_arrays(result.body)) == set(
         decode_arrays(new_run(tmp_path / "run", plan).latest().body)

@@ -62,6 +62,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Calibra
         return data, out, calibrate(find_heads(data, out), recipe, lambda _: None)
 
 
+@pytest.mark.slow  # heads are prepared: a minute, for a benchmark
 def test_every_figure_is_there_and_one_brain_is_nearer_to_itself_than_to_another(
     small: tuple[Path, Path, Calibration],
 ) -> None:
@@ -94,6 +95,7 @@ def test_every_figure_is_there_and_one_brain_is_nearer_to_itself_than_to_another
     assert found.page_mb > 0.1
 
 
+@pytest.mark.slow
 def test_a_second_run_prepares_and_registers_nothing(
     small: tuple[Path, Path, Calibration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_second_run_prepares_and_registers_nothing(
     assert json.dumps(as_json(second)) == json.dumps(as_json(first))
 
 
+@pytest.mark.slow
 def test_the_tables_tell_all_of_it(small: tuple[Path, Path, Calibration]) -> None:
     text = io.StringIO()
     print_tables(small[2], Console(file=text, width=200))
@@ -125,6 +128,7 @@ def test_nothing_to_calibrate_with_is_said(tmp_path: Path) -> None:
         calibrate([], recipe, lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_more_harm_the_worse_and_none_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

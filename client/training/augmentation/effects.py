@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.transforms import Affine
 from scipy.ndimage import gaussian_filter1d
 
 Greys = npt.NDArray[np.float32]
@@ -29,6 +28,9 @@ def move(greys: Greys, brain: Mask, matrix: Matrix) -> tuple[Greys, Mask]:
         matrix: ``(4, 4)`` from new to old voxels, both counted from the centre of the volume.
     """
     both = torch.from_numpy(np.stack([greys, brain.astype(np.float32)]))
+    # Its package takes seconds to import, and most plans augment nothing.
+    from monai.transforms import Affine
+
     moved = Affine(affine=matrix, mode="bilinear", padding_mode="border", image_only=True)(both)
     out: Greys = np.asarray(moved, dtype=np.float32)
     return out[0], out[1] >= 0.5
