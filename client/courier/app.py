@@ -14,7 +14,6 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.courier.envelope import pack, pack_error, unpack
-from client.courier.stopping import StoppedError
 from shared_model.errors import SmrfedError
 
 SOCKET_KEY = "socket"
@@ -56,9 +55,6 @@ def _answer(content: RecordDict, socket: object, patience_s: float) -> RecordDic
 
         with AgentClient(Path(socket)) as agent:
             return pack(agent.handle(unpack(content), patience_s))
-    except StoppedError as error:
-        _log.error("stopped by %s before the agent had answered", error)
-        return pack_error("SMR-E459")
     except SmrfedError as error:
         _log.error("%s", error)
         return pack_error(error.code, error.found)

@@ -26,11 +26,12 @@ from client.courier.app import carry
 from client.courier.envelope import pack_error
 from client.courier.flower_names import REPLACED, require_names
 from client.courier.half_sent import HalfSent, NotedClient
-from client.courier.stopping import StopSignals
+from client.courier.stopping import StoppedError, StopSignals
 from shared_model.errors import SmrfedError
 from shared_model.supervision.token import read_token
 
 REFUSED = "SMR-E470"
+STOPPED = "SMR-E459"
 CONNECTION_FILE = "connection.toml"
 _log = logging.getLogger("smrfed.courier")
 
@@ -71,12 +72,15 @@ class PinnedBundle:
 
     def carry_message(self, message: Message, context: Context) -> Message:
         """The installed courier, called as Flower calls a ClientApp, whatever the type."""
-        with self._signals.during("carrying"):
-            return carry(message, context)
+        try:
+            return self._signals.unless_told(lambda: carry(message, context))
+        except StoppedError as error:
+            _log.error("stopped by %s before the agent had answered", error)
+            return Message(pack_error(STOPPED), reply_to=message)
 
     def push_message(self, client: Any, message: Message, context: Context) -> None:
         """Flower's own, with a note of an answer that the SuperNode has in part."""
-        with self._signals.during("answering"):
+        with self._signals.handing_over():
             self._push(NotedClient(client, self._half_sent), message, context)
             self._half_sent.done()
 

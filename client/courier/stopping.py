@@ -2,20 +2,26 @@
 
 Flower 1.41 answers nothing when a signal ends ``flwr-clientapp``, as when the SuperExec above it
 was killed: it notes the task as failed, and the coordinator waits for the rest of the deadline.
-Here the signal interrupts the carrying instead, which then answers SMR-E459.
+Here a signal ends the wait for the agent instead, and SMR-E459 is the answer.
+
+No handler raises: an exception between any two bytecodes of the call to the agent leaves gRPC's
+locks as they happen to be, and closing its channel then waits for ever.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-_Doing = Literal["nothing", "carrying", "answering"]
+_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+_DONE = b"\0"
+_Answer = TypeVar("_Answer")
 
 
 class StoppedError(Exception):
@@ -31,7 +37,7 @@ class StopSignals:
 
     def __init__(self, register: Callable[..., None]) -> None:
         self._register = register
-        self._doing: _Doing = "nothing"
+        self._holds: Literal["nothing", "a message"] = "nothing"
 
     def register_signal_handlers(self, *args: Any, **kwargs: Any) -> None:
         """Called by Flower before it asks for the message."""
@@ -39,26 +45,49 @@ class StopSignals:
         for number in _SIGNALS:
             signal.signal(number, self._stop)
 
-    @contextmanager
-    def during(self, doing: _Doing) -> Iterator[None]:
-        """A signal raises StoppedError while a message is carried, and is ignored during an answer.
+    def unless_told(self, carry: Callable[[], _Answer]) -> _Answer:
+        """What ``carry`` returns or raises; StoppedError as soon as a signal comes before it.
 
-        A SuperNode waits for the rest of an answer for ever.
+        From here until the answer was handed over no signal ends the process. A ``carry`` that is
+        not waited for goes on beside the answer, and ends with the process.
         """
-        self._doing = doing
+        # The interpreter's own handler writes the number of a signal at once; one in Python would
+        # wait for the next bytecode, which a sleeping process never reaches. The pipe stays open:
+        # the thread may write when nobody waits any more. A process carries one message.
+        told, tell = os.pipe()
+        os.set_blocking(tell, False)
+        future: Future[_Answer] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(carry())
+            except BaseException as error:
+                future.set_exception(error)
+            os.write(tell, _DONE)
+
+        before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        self._holds = "a message"
+        try:
+            threading.Thread(target=work, name="carry", daemon=True).start()
+            while not future.done():
+                came = _SIGNALS.intersection(os.read(told, 64))
+                if came and not future.done():
+                    raise StoppedError(signal.Signals(min(came)).name)
+            return future.result()
+        finally:
+            signal.set_wakeup_fd(before)
+
+    @contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """No signal cuts an answer short: a SuperNode waits for the rest of it for ever."""
+        self._holds = "a message"
         try:
             yield
         finally:
-            self._doing = "nothing"
+            self._holds = "nothing"
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if self._doing == "answering":
-            return
-        if self._doing == "nothing":
+        if self._holds == "nothing":
             # No message yet, or its answer was handed over: without a heartbeat Flower gives the
             # task out again, or tells the coordinator within a minute.
             os._exit(128 + number)
-        # The supervisor and Flower's own watch over its parent both send one.
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise StoppedError(signal.Signals(number).name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from shared_model.observability.metrics_server import MetricsServer, write_textfile
+from shared_model.supervision.end_signals import EndSignals
 
 
 def serve_or_write(
@@ -21,10 +21,10 @@ def serve_or_write(
         write_textfile(textfile, collect())
         return
     with MetricsServer(port, collect) as server:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Not from the handler itself: shutdown waits for the loop that it interrupts.
-            signal.signal(
-                number, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start()
-            )
+        end = EndSignals()
+        # Beside, and not in a handler's thread: the interrupted one may hold the lock that starting
+        # a thread takes.
+        threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()
         say(f"metrics on http://127.0.0.1:{server.server_port}/metrics")
-        server.serve_forever(poll_interval=0.2)
+        end.wait()
+        server.shutdown()

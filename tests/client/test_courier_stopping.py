@@ -16,41 +16,58 @@ import pytest
 
 # Flower registers its own handlers first; then a message is carried to an agent that hangs.
 CARRYING = """
-import sys, time
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+import os, random, signal, sys, threading, time
+from pathlib import Path
+import flwr.supernode.runtime.run_clientapp as flower
+from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from client.courier.app import carry
 from client.courier.envelope import pack
-from client.courier.stopping import StopSignals
+from client.courier.pinned import PinnedBundle
 from shared_model.protocol.sealed import Sealed
 
-signals = StopSignals(lambda *a, **k: print("flower's own", a, k, flush=True))
-signals.register_signal_handlers("event", exit_message="m")
+def answer(*_):
+    print("answer", flush=True)
+    time.sleep(2.0)
+
+flower.register_signal_handlers = lambda *a, **k: print("flower's own", a, k, flush=True)
+flower.push_message = answer
+pinned = PinnedBundle(Path(sys.argv[1]))
+pinned.register_signal_handlers("event", exit_message="m")
 TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
 message = Message(pack(Sealed(b"{}", b"body", bytes(64))), 5, "query", ttl=600.0)
 message.metadata.__dict__["_message_id"] = "1"
-context = Context(run_id=1, node_id=5, node_config={"socket": sys.argv[1]}, state=RecordDict(),
-                  run_config={})
+context = Context(run_id=1, node_id=5, node_config={"socket": sys.argv[1] + "/agent.sock"},
+                  state=RecordDict(), run_config={})
 if sys.argv[2] == "answer":
-    with signals.during("answering"):
-        print("answer", flush=True)
-        time.sleep(2.0)
+    pinned.push_message(None, message, context)
     print("handed over", flush=True)
-else:
-    print({"carry": "carrying"}.get(sys.argv[2], sys.argv[2]), flush=True)
+print({"carry": "carrying"}.get(sys.argv[2], sys.argv[2]), flush=True)
 if sys.argv[2] in ("idle", "answer"):
     time.sleep(600)
-with signals.during("carrying"):
-    answer = carry(message, context).content
-time.sleep(1.0)  # the answer is pushed: the second signal must not cut it short
-print(dict(answer["error"]), flush=True)
+if sys.argv[2] == "often":
+    draw = random.Random(1)
+    ended = threading.Event()
+    def signals():
+        while not ended.wait(draw.uniform(0, 0.004)):
+            os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(int(sys.argv[3])):
+        ended.clear()
+        thread = threading.Thread(target=signals)
+        thread.start()
+        print(pinned.carry_message(message, context).content["error"]["code"], flush=True)
+        ended.set()
+        thread.join()
+    sys.exit()
+content = pinned.carry_message(message, context).content
+time.sleep(1.0)  # until the answer is pushed, the second signal must not end it
+print(dict(content["error"]), flush=True)
 """
 
 
 @contextmanager
-def courier(folder: Path, what: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def courier(folder: Path, *what: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """A courier that registered its signals, and its output."""
-    command = [sys.executable, "-P", "-c", CARRYING, str(folder / "agent.sock"), what]
+    command = [sys.executable, "-P", "-c", CARRYING, str(folder), *what]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )  # fmt: skip
@@ -68,7 +85,7 @@ def hanging(tmp_path: Path) -> unix.socket:
     """An agent whose kernel takes the call; nobody reads it."""
     made = unix.socket(unix.AF_UNIX)
     made.bind(str(tmp_path / "agent.sock"))
-    made.listen(8)
+    made.listen(256)
     return made
 
 
@@ -86,6 +103,15 @@ def test_the_message_is_answered_with_a_number(
         assert "SMR-E459" in output.read()
         assert process.wait(60) == 0
         call.close()
+
+
+def test_a_signal_at_any_moment_of_the_call_is_answered(
+    tmp_path: Path, hanging: unix.socket
+) -> None:
+    """A handler that raised left gRPC's locks held in one of forty, and the courier hung."""
+    with courier(tmp_path, "often", "200") as (process, output):
+        assert output.read().split() == ["often", *["SMR-E459"] * 200]
+        assert process.wait(60) == 0
 
 
 def test_an_answer_is_handed_over_whole_whatever_signal_comes(tmp_path: Path) -> None:
