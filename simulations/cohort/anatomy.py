@@ -20,6 +20,7 @@ from simulations.cohort.template import (
     Template,
     load_template,
 )
+from simulations.cohort.trilinear import sample
 
 # Between people: a slow part and a local part (smoothing sigma mm, rms mm per component).
 _VARIATION = ((20.0, 2.2), (8.0, 0.7))
@@ -47,7 +48,7 @@ class Head:
 
 
 def build_head(subject: Subject, visit: Visit) -> Head:
-    """Deform the template for one visit (about 0.5 s).
+    """Deform the template for one visit (about 0.3 s).
 
     ``T(phi_at^-1(phi_an^-1(x)))``: phi_an is the person, the same at every visit; phi_at is age and
     disease. Both are exponentials of smooth velocities, hence invertible.
@@ -86,9 +87,7 @@ def render(
     chosen = np.flatnonzero(inside & template.reach[tuple(nearest)])
     where = where[:, chosen]
     position = where * np.float32(step) + origin.astype(np.float32)[:, None]
-    position += np.stack(
-        [map_coordinates(part, where, order=1, mode="nearest") for part in head.inverse]
-    )
+    position += sample(head.inverse, where)
     in_image = position - template.origin_mm.astype(np.float32)[:, None]
     values = map_coordinates(template.image, in_image, order=1, mode="constant")
     values += _sample_texture(head, position)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn, idctn
-from scipy.ndimage import map_coordinates
 
 from simulations.cohort.template import FIELD_SHAPE, FIELD_SPACING_MM
+from simulations.cohort.trilinear import sample
 
 Field = npt.NDArray[np.float32]
 SQUARINGS = 5
@@ -86,9 +86,7 @@ def exponential(velocity: Field) -> Field:
 def compose(outer: Field, inner: Field) -> Field:
     """Displacement of ``x -> outer(inner(x))``, both given and returned in mm."""
     where = _NODES + inner / np.float32(FIELD_SPACING_MM)
-    moved: Field = inner + np.stack(
-        [map_coordinates(part, where, order=1, mode="nearest") for part in outer]
-    )
+    moved: Field = inner + sample(outer, where)
     return moved
 
 

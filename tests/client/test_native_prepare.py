@@ -305,6 +305,7 @@ def test_what_cannot_be_written_is_one_number(copy: Copy) -> None:
     assert "SMR-E241" in err
 
 
+@pytest.mark.slow
 def test_another_grey_scale_redoes_no_brain_bias_field_or_registration(
     copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

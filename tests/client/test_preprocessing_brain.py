@@ -69,7 +69,7 @@ def test_greys_begin_at_zero() -> None:
     assert from_zero(noisy).min() == 0
 
 
-@pytest.mark.parametrize("background", [0.0, 37.0])
+@pytest.mark.parametrize("background", [pytest.param(0.0, marks=pytest.mark.slow), 37.0])
 def test_a_stripped_scan_keeps_its_own_mask(background: float) -> None:
     scan = template_work()
     voxels = scan.image.voxels + np.float32(background)

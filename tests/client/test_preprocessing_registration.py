@@ -55,6 +55,7 @@ def test_a_known_affine_is_recovered_to_under_a_voxel(known: np.ndarray) -> None
     assert work.findings["registration_correlation"] > 0.95
 
 
+@pytest.mark.slow
 def test_the_same_scan_gives_the_same_map_on_any_number_of_threads() -> None:
     scan = template_work(affine_of((5, 5, 5)))
     first = REGISTER(scan).to_mni
@@ -64,7 +65,9 @@ def test_the_same_scan_gives_the_same_map_on_any_number_of_threads() -> None:
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize(("freedom", "rigid"), [(6, True), (9, False)])
+@pytest.mark.parametrize(
+    ("freedom", "rigid"), [(6, True), pytest.param(9, False, marks=pytest.mark.slow)]
+)
 def test_degrees_of_freedom(freedom: int, rigid: bool) -> None:
     known = affine_of((8, 0, -6), (1, 1, 1) if rigid else (0.9, 1.0, 1.1))
     step = replace(REGISTER, degrees_of_freedom=freedom)
@@ -75,7 +78,11 @@ def test_degrees_of_freedom(freedom: int, rigid: bool) -> None:
         np.testing.assert_allclose(work.findings["scales"], 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [(1, -1, 1), (1, -1, -1)], ids=["front-back", "rolled"])
+@pytest.mark.parametrize(
+    "wrong",
+    [(1, -1, 1), pytest.param((1, -1, -1), marks=pytest.mark.slow)],
+    ids=["front-back", "rolled"],
+)
 def test_a_header_with_wrong_axes_is_refused(wrong: tuple[int, int, int]) -> None:
     scan = template_work()
     lying = Image(scan.image.voxels, np.diag([*map(float, wrong), 1.0]) @ scan.image.affine)
@@ -85,6 +92,7 @@ def test_a_header_with_wrong_axes_is_refused(wrong: tuple[int, int, int]) -> Non
     assert "header" in raised.value.case
 
 
+@pytest.mark.slow
 def test_an_ellipsoid_of_noise_is_refused_by_both_methods() -> None:
     grid = np.indices((90, 100, 80)) - np.array([45, 50, 40])[:, None, None, None]
     mask = ((grid / np.array([35, 42, 30])[:, None, None, None]) ** 2).sum(axis=0) < 1

@@ -42,6 +42,7 @@ def test_a_deployed_run_equals_the_same_run_in_process(
     assert events[-1].kind == "run_finished"
 
 
+@pytest.mark.slow
 def test_a_killed_serverapp_resumes_to_the_same_bits(
     coordinator: Coordinator, federation: DeployedFederation
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from smrnet_fixtures import SHAPE, box_atlas, small_smrnet, train_reasoner
 from torch import Tensor, nn
@@ -49,7 +50,8 @@ def _less_for_blurred(seed: int) -> tuple[float, float]:
     return before, _weight_of_the_finest(model, unseen) - _weight_of_the_finest(model, of_blurred)
 
 
-def test_after_training_a_blurred_scan_gets_less_of_the_finest_scale() -> None:
-    before, after = zip(*(_less_for_blurred(seed) for seed in range(2)), strict=True)
-    assert max(abs(shift) for shift in before) < 0.05
-    assert min(after) > 0.1
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_after_training_a_blurred_scan_gets_less_of_the_finest_scale(seed: int) -> None:
+    before, after = _less_for_blurred(seed)
+    assert abs(before) < 0.05
+    assert after > 0.1

@@ -149,7 +149,10 @@ def slow(*values: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("where", "name", "mutant"),
-    [(rounds, "SecureRandom", NoiseOff), (patient_sgd, "PatientOptimizer", ClipOff)],
+    [
+        (rounds, "SecureRandom", NoiseOff),
+        pytest.param(patient_sgd, "PatientOptimizer", ClipOff, marks=pytest.mark.slow),
+    ],
     ids=["noise off", "clip off"],
 )
 def test_the_gate_stops_an_engine_without_noise_or_clip(
@@ -165,7 +168,7 @@ def test_the_gate_stops_an_engine_without_noise_or_clip(
 @pytest.mark.parametrize(
     ("where", "name", "mutant", "part"),
     [
-        (rounds, "SecureRandom", ThirdOfTheNoise, "four scans"),
+        slow(rounds, "SecureRandom", ThirdOfTheNoise, "four scans"),
         slow(rounds, "SecureRandom", NoiseOncePerRound, "four scans"),
         slow(rounds, "SecureRandom", FiveTimesTheRate, "rate 0.1"),
         (rounds, "SecureRandom", CountWithoutNoise, "adaptive"),

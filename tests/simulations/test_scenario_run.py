@@ -121,6 +121,7 @@ def test_what_every_job_took_is_written(finished: Path) -> None:
         assert float(row["peak_mb"]) >= float(row["after_mb"]) > 50
 
 
+@pytest.mark.slow
 def test_a_second_call_does_nothing_again(small: Path, finished: Path) -> None:
     records = sorted((finished / "records").iterdir())
     before = [(path.name, path.stat().st_mtime_ns) for path in records]
