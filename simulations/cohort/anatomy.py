@@ -48,7 +48,7 @@ class Head:
 
 
 def build_head(subject: Subject, visit: Visit) -> Head:
-    """Deform the template for one visit (about 0.3 s).
+    """Deform the template for one visit (about 0.4 s).
 
     ``T(phi_at^-1(phi_an^-1(x)))``: phi_an is the person, the same at every visit; phi_at is age and
     disease. Both are exponentials of smooth velocities, hence invertible.
