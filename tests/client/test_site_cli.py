@@ -15,6 +15,7 @@ import tomli_w
 from agent_site import Hospital, build_hospital
 from typer.testing import CliRunner
 
+from client.agent import outgoing
 from client.agent.stub import AgentClient
 from client.cli import app, main
 from client.config import SiteConfig
@@ -51,7 +52,13 @@ def hospital(tmp_path: Path, archive: Path) -> Hospital:
 
 
 @pytest.fixture
-def accepted(hospital: Hospital) -> Hospital:
+def listed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan sends, listed in this process; one of its own takes seconds to start."""
+    monkeypatch.setattr("client.commands.plans.outgoing_arrays", outgoing._shapes)
+
+
+@pytest.fixture
+def accepted(hospital: Hospital, listed_here: None) -> Hospital:
     plan = write_plan(hospital.plan, hospital.folder / "plan.toml")
     call("accept", plan, "--config", hospital.folder / "site.toml", "--yes")
     return hospital
@@ -88,6 +95,7 @@ def test_accept_shows_what_leaves_and_pins_the_digest(hospital: Hospital) -> Non
     assert FederationPlan.parse(json.loads(pinned.read_text())["plan"]) == hospital.plan
 
 
+@pytest.mark.usefixtures("listed_here")
 def test_accept_needs_a_person_and_the_policy(hospital: Hospital) -> None:
     config = hospital.folder / "site.toml"
     plan = write_plan(hospital.plan, hospital.folder / "plan.toml")
