@@ -26,3 +26,12 @@ def make_archive(tmp_path: Path) -> MakeArchive:
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve patients, CN, MCI and AD in turn, some with two sessions; do not change it."""
     return write_bids(tmp_path_factory.mktemp("hospital") / "archive", *people(12))
+
+
+@pytest.fixture
+def listed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan sends, listed in this process; the one of its own takes seconds to start."""
+    from client.agent.outgoing import _shapes
+
+    for command in ("plans", "policy"):
+        monkeypatch.setattr(f"client.commands.{command}.outgoing_arrays", _shapes)

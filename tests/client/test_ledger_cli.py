@@ -263,6 +263,7 @@ def test_each_kind_of_release_needs_a_charge_of_its_own(site: Path) -> None:
     assert refused(site) == "SMR-E353"
 
 
+@pytest.mark.usefixtures("listed_here")
 def test_the_receipts_are_a_witness_against_a_removed_ledger(site: Path) -> None:
     receipt(site, "train")
     ledger(site)
@@ -276,6 +277,7 @@ def test_the_receipts_are_a_witness_against_a_removed_ledger(site: Path) -> None
     assert found["ledger"] == "SMR-E353"
 
 
+@pytest.mark.usefixtures("listed_here")
 def test_a_lost_ledger_is_not_taken_for_one_that_has_spent_nothing(site: Path) -> None:
     plan = write_plan(PLAN, site / "plan.toml")
     check = ["policy", "check", str(plan), "-c", str(site / "site.toml"), "--json"]

@@ -185,6 +185,7 @@ def test_scans_as_acquired_and_moving_augmentation_are_refused(tmp_path: Path) -
             FederationPlan.parse(changed)
 
 
+@pytest.mark.usefixtures("listed_here")
 def test_check_and_accept_say_what_a_lesion_plan_means_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

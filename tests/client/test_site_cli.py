@@ -15,7 +15,6 @@ import tomli_w
 from agent_site import Hospital, build_hospital
 from typer.testing import CliRunner
 
-from client.agent import outgoing
 from client.agent.stub import AgentClient
 from client.cli import app, main
 from client.config import SiteConfig
@@ -49,12 +48,6 @@ def call(*arguments: str | Path) -> str:
 @pytest.fixture
 def hospital(tmp_path: Path, archive: Path) -> Hospital:
     return build_hospital(tmp_path / "site", archive)
-
-
-@pytest.fixture
-def listed_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a plan sends, listed in this process; one of its own takes seconds to start."""
-    monkeypatch.setattr("client.commands.plans.outgoing_arrays", outgoing._shapes)
 
 
 @pytest.fixture
