@@ -70,7 +70,8 @@ def _of(
     if last is not None and last.code == _SILENT:
         return Patience(deadline, 0.0, absent)
     if _failed_before(kind, site, history):
-        return Patience(deadline, min(settings.returning_grace_s, deadline), absent)
+        left = max(deadline - _cost_s(site, history, deadline), 0.0)
+        return Patience(deadline, min(settings.returning_grace_s, left), absent)
     if set_for_it is not None or not settings.patience_factor:
         return Patience(deadline, deadline, absent)
     answered = (
@@ -113,6 +114,26 @@ def _failed_before(kind: Kind, site: str, history: Exchanges) -> bool:
         if record.kind == kind and outcome is not None and not _absent(outcome):
             return not outcome.accepted and outcome.reply_sha256 is None
     return False
+
+
+def _cost_s(site: str, history: Exchanges, enough: float) -> float:
+    """Seconds that the others waited for a site since it last answered; counted up to ``enough``.
+
+    A site may fail slowly: a hung agent takes its courier's call and says nothing. All its failures
+    together are waited for no longer than one silence, its deadline.
+    """
+    cost = 0.0
+    for record in reversed(history):
+        outcome = record.sites.get(site)
+        if outcome is None:
+            continue
+        if outcome.reply_sha256 is not None or cost >= enough:
+            break
+        # With a second attempt it was the quorum that was waited for.
+        if record.attempts == 1:
+            took = (other.seconds or 0.0 for other in record.sites.values() if other.accepted)
+            cost += max(record.seconds - max(took, default=0.0), 0.0)
+    return cost
 
 
 def _absent(outcome: SiteOutcome | None) -> bool:

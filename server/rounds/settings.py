@@ -58,7 +58,8 @@ class DriverSettings(BaseModel):
         default=30.0,
         ge=0,
         description="seconds that a round with its quorum waits for a site that only failed when "
-        "it was last asked; one that was silent is asked and not waited for",
+        "it was last asked, until its failures took a deadline in all; one that was silent is "
+        "asked and not waited for",
     )
     absent_grace_s: float = Field(
         default=300.0,

@@ -229,6 +229,44 @@ def test_a_site_that_died_in_an_evaluation_is_not_waited_for_in_the_next_round(
     assert again.patience_s == driver.returning_grace_s
 
 
+@given(
+    others=st.lists(st.floats(1, 900), min_size=1, max_size=12),
+    fails_after=st.floats(0, 2),
+    deadline=st.floats(1, 7200),
+    grace=st.floats(0, 7200),
+)
+def test_however_slowly_a_site_fails_it_costs_one_deadline_in_all(
+    others: list[float], fails_after: float, deadline: float, grace: float
+) -> None:
+    """A hung agent takes its courier's call: it is not silent, and it never answers."""
+    from server.rounds.patience import patience
+    from server.rounds.records import RoundRecord, SiteOutcome
+
+    plan = plan_of("a", "b", round_deadline_s=deadline)
+    driver = DriverSettings(returning_grace_s=grace)
+    failed = SiteOutcome(accepted=False, pushes=2, code="SMR-E412", reason="no agent answers")
+    history: tuple[RoundRecord, ...] = ()
+    cost = 0.0
+    for number, took in enumerate(others, start=1):
+        fine = SiteOutcome(accepted=True, pushes=1, reply_sha256="0" * 64, seconds=took)
+        given_s = patience(plan, driver, "train", "ab", history)["b"].patience_s
+        seconds = max(took, min(given_s, fails_after * deadline))
+        cost += seconds - took
+        history += (
+            RoundRecord(round=number, kind="train", sites={"a": fine, "b": failed}, attempts=1,
+                        weight=1, started_at="", seconds=seconds),
+        )  # fmt: skip
+    assert cost <= deadline * (1 + 1e-9)
+    # Its first answer, even a refused one, takes it back.
+    back = SiteOutcome(accepted=False, pushes=1, code="SMR-E111", reply_sha256="1" * 64)
+    answered = history[-1].model_copy(update={"sites": {"a": fine, "b": back}, "seconds": 1e6})
+    again = answered.model_copy(
+        update={"sites": {"a": fine, "b": failed}, "seconds": others[-1], "kind": "train"}
+    )
+    after = patience(plan, driver, "train", "ab", (*history, answered, again))["b"]
+    assert after.patience_s == min(grace, deadline)
+
+
 weathers = st.dictionaries(
     st.tuples(st.sampled_from("abc"), st.integers(1, 6)),
     st.sampled_from(["offline", "hung", "failing"]),
