@@ -53,7 +53,8 @@ class PinnedBundle:
         self.register_signal_handlers = self._signals.register_signal_handlers
 
     def install_from_fab(self, fab_file: bytes, *_: Any, **__: Any) -> None:
-        """Note which bundle came; nothing is unpacked."""
+        """Note which bundle came with the message; nothing is unpacked."""
+        self._signals.hold()
         self._sha256 = hashlib.sha256(fab_file).hexdigest()
         self._size = len(fab_file)
 

@@ -42,20 +42,24 @@ class StopSignals:
     def register_signal_handlers(self, *args: Any, **kwargs: Any) -> None:
         """Called by Flower before it asks for the message."""
         self._register(*args, **kwargs)
+        # The interpreter's own handler writes the number of a signal at once; one in Python would
+        # wait for the next bytecode, which a sleeping process never reaches. Never closed: a call
+        # that nobody waits for any more may write to it.
+        self._told, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
+        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._stop)
 
-    def unless_told(self, carry: Callable[[], _Answer]) -> _Answer:
-        """What ``carry`` returns or raises; StoppedError as soon as a signal comes before it.
+    def hold(self) -> None:
+        """The message is here: until its answer was handed over no signal ends the process."""
+        self._holds = "a message"
 
-        From here until the answer was handed over no signal ends the process. A ``carry`` that is
-        not waited for goes on beside the answer, and ends with the process.
+    def unless_told(self, carry: Callable[[], _Answer]) -> _Answer:
+        """What ``carry`` returns or raises; StoppedError if a signal came since :meth:`hold`.
+
+        A ``carry`` that is not waited for goes on beside the answer, and ends with the process.
         """
-        # The interpreter's own handler writes the number of a signal at once; one in Python would
-        # wait for the next bytecode, which a sleeping process never reaches. The pipe stays open:
-        # the thread may write when nobody waits any more. A process carries one message.
-        told, tell = os.pipe()
-        os.set_blocking(tell, False)
         future: Future[_Answer] = Future()
 
         def work() -> None:
@@ -63,19 +67,14 @@ class StopSignals:
                 future.set_result(carry())
             except BaseException as error:
                 future.set_exception(error)
-            os.write(tell, _DONE)
+            os.write(self._tell, _DONE)
 
-        before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-        self._holds = "a message"
-        try:
-            threading.Thread(target=work, name="carry", daemon=True).start()
-            while not future.done():
-                came = _SIGNALS.intersection(os.read(told, 64))
-                if came and not future.done():
-                    raise StoppedError(signal.Signals(min(came)).name)
-            return future.result()
-        finally:
-            signal.set_wakeup_fd(before)
+        threading.Thread(target=work, name="carry", daemon=True).start()
+        while not future.done():
+            came = _SIGNALS.intersection(os.read(self._told, 64))
+            if came and not future.done():
+                raise StoppedError(signal.Signals(min(came)).name)
+        return future.result()
 
     @contextmanager
     def handing_over(self) -> Iterator[None]:
@@ -88,6 +87,6 @@ class StopSignals:
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         if self._holds == "nothing":
-            # No message yet, or its answer was handed over: without a heartbeat Flower gives the
-            # task out again, or tells the coordinator within a minute.
+            # No whole message yet, or its answer was handed over: without a heartbeat Flower gives
+            # the task out again, or tells the coordinator within a minute.
             os._exit(128 + number)
