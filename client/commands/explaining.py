@@ -80,7 +80,7 @@ def explain(
     # The training stack takes seconds to import: a mistake above is told before that.
     import torch
 
-    from client.explanation.page import STAYS, WORDING
+    from client.explanation.statements import STAYS, WORDING
     from client.explanation.writing import Asked, explain_at_site
 
     torch.set_num_threads(site.threads)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from client.explanation.findings import Findings
 from client.explanation.overlay import Overlay
+from client.explanation.statements import (
+    EVEN_MAP,
+    NO_DIAGNOSIS,
+    STAYS,
+    WORDING,
+    Subject,
+    known,
+    positions,
+    prediction_rows,
+    volume_reference,
+    volume_rows,
+)
 from client.explanation.trust import trust_section
 from client.quality.png import data_url
 from shared_model.atlas.atlas import Atlas
@@ -26,33 +37,10 @@ from shared_model.evaluation.html import (
 )
 from shared_model.explanation.figures import StudyFigures
 from shared_model.explanation.methods import METHODS
-from shared_model.explanation.norms import percentile
 from shared_model.explanation.region_table import RegionRow
 from shared_model.grid import ModelGrid
-from shared_model.smrnet.tokens import PLANES
 
-STAYS = "Must not leave this hospital: this page shows one person's scan."
-WORDING = "Regions that drove this model's output"
 _SHOWN_FIRST, _SHOWN_LAST, _VOLUMES = 15, 5, 12
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What the page says about scan and model.
-
-    Attributes:
-        title: of the scan; ``model`` of the model, ``sha256`` its digest; ``personal`` whether the
-            hospital's own parameters were used; ``command`` that made the page.
-        age, sex: as known.
-    """
-
-    title: str
-    model: str
-    sha256: str
-    personal: bool
-    command: str
-    age: float | None
-    sex: str | None
 
 
 def explanation_page(
@@ -84,44 +72,19 @@ def explanation_page(
         ("regions", "Regions"),
         ("volumes", "Volumes"),
     ]
-    meta = f"{subject.model} ({subject.sha256[:12]}), {subject.command}"
-    return page(f"{WORDING}: {subject.title}", meta, links, body)
+    return page(f"{WORDING}: {subject.title}", subject.model_line(), links, body)
 
 
 def _prediction(subject: Subject, findings: Findings) -> str:
-    sure, labels = findings.certainty, findings.labels
-    rows = [
-        (label, f"{p:.2f}", f"{low:.2f} to {high:.2f}")
-        for label, p, low, high in zip(
-            labels, sure.probabilities, sure.lowest, sure.highest, strict=True
-        )
-    ]
-    known = [
-        ("Explained class", labels[findings.target]),
-        ("Uncertainty", f"{sure.entropy:.2f} of 1 (entropy; 1 would be no information)"),
-        ("Age, sex", f"{_or(subject.age, '.0f')}, {subject.sex or 'not known'}"),
-        ("Parameters", "with this hospital's own" if subject.personal else "as released"),
-    ]
-    if sure.deviation is not None:
-        known.append(
-            (
-                "Distance from the public reference",
-                f"{sure.deviation:.2f} (log root mean square of the tokens; a scan far from it is "
-                "one that the model has not learnt on)",
-            )
-        )
-    text = (
-        "Not a diagnosis, and not calibrated for this hospital. What follows shows what drove this "
-        "output of this model; it does not show that pathology was found there."
-    )
     return section(
         "prediction",
         "Prediction",
         table(
-            ("Class", "Probability", Cell("Scan shifted by one voxel", "lowest to highest")), rows
+            ("Class", "Probability", Cell("Scan shifted by one voxel", "lowest to highest")),
+            prediction_rows(findings),
         ),
-        facts(known),
-        paragraph(text, "note"),
+        facts(known(subject, findings)),
+        paragraph(NO_DIAGNOSIS, "note"),
     )
 
 
@@ -137,14 +100,10 @@ def _maps(findings: Findings, overlays: Mapping[str, Overlay]) -> str:
     for number, relevance in enumerate(findings.relevance):
         method, drawn = METHODS[relevance.method], overlays[relevance.method]
         parts.append(heading(method.title + (" (default)" if number == 0 else "")))
-        where = "; ".join(
-            f"{plane} {', '.join(f'{mm:.0f}' for mm in drawn.position_mm[plane])} mm"
-            for plane in PLANES
-        )
         parts.append(
             f'<figure><div style="overflow-x:auto"><img style="min-width:640px;max-width:100%;'
             f'height:auto" alt="{method.title} over the scan" src="{data_url(drawn.png)}"></div>'
-            f'<figcaption class="note">{method.about} MNI152: {where}.</figcaption></figure>'
+            f'<figcaption class="note">{method.about} {positions(drawn)}.</figcaption></figure>'
         )
     if findings.left_out:
         parts.append(paragraph("Not for this model: " + "; ".join(findings.left_out), "note"))
@@ -201,11 +160,10 @@ def _regions(findings: Findings) -> str:
     share = findings.volumes.percentiles()
     lines = [_line(row, None if share is None else share[row.index]) for row in shown]
     title = METHODS[findings.relevance[0].method].title
-    even = "The map is even or empty: no region drove this output, and the order says nothing."
     return section(
         "regions",
         "Atlas regions",
-        "" if findings.drove(1) else paragraph(even),
+        "" if findings.drove(1) else paragraph(EVEN_MAP),
         paragraph(
             f"{title}, the {_SHOWN_FIRST} regions that drove the output most and the "
             f"{_SHOWN_LAST} that did least; regions.csv has all {len(rows)}. A contribution above "
@@ -252,33 +210,14 @@ def _edges(findings: Findings) -> str:
 
 
 def _volumes(findings: Findings, atlas: Atlas, reference: str) -> str:
-    found = findings.volumes
-    if found.z is None:
-        order = np.argsort(-found.ml, kind="stable")
-        told = f"No z-scores: {found.why_not}."
-    else:
-        order = np.argsort(-np.abs(found.z), kind="stable")
-        told = f"Deviations for age and sex. Reference: {reference}."
-    rows = [
-        (
-            atlas.names[i].replace("_", " "),
-            f"{found.ml[i]:.2f}",
-            "" if found.z is None else f"{found.z[i]:+.1f}",
-            "" if found.z is None else f"{percentile(float(found.z[i])):.0f}",
-        )
-        for i in order[:_VOLUMES]
-    ]
     return section(
         "volumes",
         "Region volumes",
         paragraph(
-            f"{told} Tissue (fluid in the ventricles) where the atlas has the region; whole brain "
-            f"{found.brain_ml:.0f} ml in MNI152 space. Read off the image, not from the model: "
+            f"{volume_reference(findings, reference)} Tissue (fluid in the ventricles) where the "
+            f"atlas has the region; whole brain {findings.volumes.brain_ml:.0f} ml in MNI152 "
+            "space. Read off the image, not from the model: "
             "what a map points at should make sense here too."
         ),
-        table(("Region", "ml", "z", "Percentile"), rows),
+        table(("Region", "ml", "z", "Percentile"), volume_rows(findings, atlas, _VOLUMES)),
     )
-
-
-def _or(value: float | None, form: str) -> str:
-    return "not known" if value is None else format(value, form)

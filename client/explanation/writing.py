@@ -20,8 +20,10 @@ from client.evaluation.held_model import HeldModel
 from client.explanation.findings import Findings, explain_scan, require_explainable
 from client.explanation.nifti_files import encode
 from client.explanation.overlay import overlay
-from client.explanation.page import Subject, explanation_page
+from client.explanation.page import explanation_page
+from client.explanation.pdf import explanation_pdf
 from client.explanation.scan_choice import choose_scan
+from client.explanation.statements import Subject
 from client.training.site_model import SiteModel
 from shared_model.atlas.atlas import Atlas
 from shared_model.atlas.select import load_atlas
@@ -30,7 +32,7 @@ from shared_model.explanation.figures import shipped_figures
 from shared_model.explanation.norms import shipped_norms
 from shared_model.plan import FederationPlan
 
-PAGE, NOTICE = "explanation.html", "MUST_NOT_LEAVE.txt"
+PAGE, PDF, NOTICE = "explanation.html", "explanation.pdf", "MUST_NOT_LEAVE.txt"
 _NOTICE = (
     "Nothing in this folder may leave the hospital: it shows one person's scan and what a model\n"
     "said about it. It is no diagnosis.\n"
@@ -95,18 +97,13 @@ def explain_at_site(
     subject = Subject(
         scan.title, held.name, held.sha256, held.site is not None, command, scan.age, scan.sex
     )
-    page = explanation_page(
-        subject,
-        findings,
-        overlays,
-        atlas,
-        plan.input.grid,
-        shipped_figures(),
-        shipped_norms().reference,
-    )
+    study, reference = shipped_figures(), shipped_norms().reference
+    grid = plan.input.grid
+    page = explanation_page(subject, findings, overlays, atlas, grid, study, reference)
     files = {
         NOTICE: _NOTICE.encode(),
         PAGE: page.encode(),
+        PDF: explanation_pdf(subject, findings, overlays, atlas, study, reference),
         "regions.csv": _regions(findings),
         "edges.csv": _table([asdict(edge) for edge in findings.edges], ("first", "second")),
         "volumes.csv": _volumes(findings, atlas),

@@ -43,12 +43,12 @@ def _intro(figures: StudyFigures) -> str:
     return f"""# Explanations: what they are, and how far they can be trusted
 
 `smrfed-site explain SCAN --model MODEL` shows, for one scan, which regions drove a model's output:
-a page, PNG pictures over the scan in three planes, NIfTI overlays in MNI152 space for any viewer,
-the atlas region table (V_r and P_r as AXIAL reports them), slice attention with its top slices,
-the region graph's strongest edges, region volumes with z-scores for age and sex, and the
-prediction with its uncertainty. It says "regions that drove this model's output", never "pathology
-found". All of it lies below `state_dir/explanations`, for its owner only, and must not leave the
-hospital.
+a page, the same in brief as a PDF for the patient's file, PNG pictures over the scan in three
+planes, NIfTI overlays in MNI152 space for any viewer, the atlas region table (V_r and P_r as AXIAL
+reports them), slice attention with its top slices, the region graph's strongest edges, region
+volumes with z-scores for age and sex, and the prediction with its uncertainty. It says "regions
+that drove this model's output", never "pathology found". All of it lies below
+`state_dir/explanations`, for its owner only, and must not leave the hospital.
 
 The default map is **{default.title.lower()}**: {_lower(default.about)}
 

@@ -96,6 +96,7 @@ def test_everything_lies_in_one_private_folder(explained: tuple[dict[str, Any], 
     assert {
         "MUST_NOT_LEAVE.txt",
         "explanation.html",
+        "explanation.pdf",
         "explanation.json",
         "regions.csv",
         "edges.csv",
