@@ -14,6 +14,7 @@ from client.explanation.statements import (
     STAYS,
     WORDING,
     Subject,
+    contribution_meaning,
     known,
     positions,
     prediction_rows,
@@ -166,8 +167,8 @@ def _regions(findings: Findings) -> str:
         "" if findings.drove(1) else paragraph(EVEN_MAP),
         paragraph(
             f"{title}, the {_SHOWN_FIRST} regions that drove the output most and the "
-            f"{_SHOWN_LAST} that did least; regions.csv has all {len(rows)}. A contribution above "
-            f"zero spoke for {findings.labels[findings.target]}, one below it against, in logits."
+            f"{_SHOWN_LAST} that did least; regions.csv has all {len(rows)}. "
+            f"{contribution_meaning(findings)}"
         ),
         table(header, lines),
     )

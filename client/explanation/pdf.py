@@ -23,6 +23,7 @@ from client.explanation.statements import (
     STAYS,
     WORDING,
     Subject,
+    contribution_meaning,
     known,
     positions,
     prediction_rows,
@@ -192,6 +193,7 @@ def _regions(sheet: _Sheet, findings: Findings) -> None:
     sheet.heading("Atlas regions that drove the output most")
     if not findings.drove(1):
         sheet.text(EVEN_MAP)
+    sheet.text(f"{contribution_meaning(findings)} regions.csv has all {len(findings.regions)}.")
     share = findings.volumes.percentiles()
     sheet.table(
         ("Region", "Side", "Contribution", "Share of map", "Volume percentile"),

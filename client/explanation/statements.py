@@ -75,6 +75,12 @@ def known(subject: Subject, findings: Findings) -> list[tuple[str, str]]:
     return found
 
 
+def contribution_meaning(findings: Findings) -> str:
+    """What the sign of a region's contribution says."""
+    label = findings.labels[findings.target]
+    return f"A contribution above zero spoke for {label}, one below it against, in logits."
+
+
 def positions(drawn: Overlay) -> str:
     """Where the slices of a picture lie."""
     return "MNI152: " + "; ".join(
