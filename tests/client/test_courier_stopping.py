@@ -6,7 +6,6 @@ import signal
 import socket as unix
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +68,8 @@ if sys.argv[2] == "often":
     sys.exit()
 pinned.install_from_fab(b"")
 content = pinned.carry_message(message, context).content
-time.sleep(1.0)  # until the answer is pushed, the second signal must not end it
+print("answered", flush=True)
+sys.stdin.readline()  # until the answer is pushed, the second signal must not end it
 print(dict(content["error"]), flush=True)
 """
 
@@ -79,8 +79,12 @@ def courier(folder: Path, *what: str) -> Iterator[tuple[subprocess.Popen[str], I
     """A courier that registered its signals, and its output."""
     command = [sys.executable, "-P", "-c", CARRYING, str(folder), *what]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )  # fmt: skip
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         assert "exit_message" in process.stdout.readline()
@@ -108,9 +112,9 @@ def test_the_message_is_answered_with_a_number(
         # Held: a call that is dropped is answered with SMR-E412 before any signal comes.
         call, _ = hanging.accept()
         process.send_signal(first)
-        time.sleep(0.5)
+        assert output.readline() == "answered\n"
         process.send_signal(signal.SIGTERM)
-        assert "SMR-E459" in output.read()
+        assert "SMR-E459" in process.communicate("\n")[0]
         assert process.wait(60) == 0
         call.close()
 
@@ -128,8 +132,8 @@ def test_a_signal_at_any_moment_of_the_call_is_answered(
 def test_a_signal_between_the_message_and_the_call_is_answered(
     tmp_path: Path, hanging: unix.socket
 ) -> None:
-    with courier(tmp_path, "early") as (process, output):
-        assert "SMR-E459" in output.read()
+    with courier(tmp_path, "early") as (process, _):
+        assert "SMR-E459" in process.communicate("\n")[0]
         assert process.wait(60) == 0
 
 
