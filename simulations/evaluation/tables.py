@@ -8,11 +8,13 @@ import numpy as np
 
 from shared_model.metrics import (
     balanced_accuracy,
+    brier_score,
     checked,
     confusion_matrix,
     macro_auc,
     stratified_draws,
 )
+from shared_model.metrics.calibration import ece
 from simulations.arms.arm import ArmResult
 from simulations.evaluation.predictions import Predictions, by_model, compare
 from simulations.report.results import SEEN, UNSEEN, Arm, Comparison, Score
@@ -39,6 +41,7 @@ def score_arm(
 def score(predictions: Predictions, draws: int, seed: int) -> Score | None:
     """Balanced accuracy with its 95 % interval from a class-stratified bootstrap of patients.
 
+    Beside it the AUC, and how far the probabilities can be believed (ECE, Brier).
     The predictions of several models for the same patients may follow one another: the score is
     then their mean, and a resampled patient brings all of them. ``None`` without every class.
     """
@@ -61,6 +64,8 @@ def score(predictions: Predictions, draws: int, seed: int) -> Score | None:
         macro_auc=auc if np.isfinite(auc) else None,
         n=len(y),
         confusion=tuple(tuple(int(count) for count in row) for row in np.asarray(confusion)),
+        ece=float(np.mean([ece(y, m.probability) for m in models])),
+        brier=float(np.mean([brier_score(y, m.probability) for m in models])),
     )
 
 

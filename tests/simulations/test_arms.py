@@ -254,6 +254,11 @@ def test_the_score_of_several_models_is_their_mean_and_counts_patients_once() ->
     assert both.n == 6
     assert np.sum(both.confusion) == 12
     assert both.macro_auc == pytest.approx(np.mean([s.macro_auc for s in single if s is not None]))
+    # By hand: .8 sure, and right always or half of the time.
+    assert [s.ece for s in single if s is not None] == pytest.approx([0.2, 0.3])
+    right, wrong = 0.2**2 + 2 * 0.1**2, 0.8**2 + 0.9**2 + 0.1**2
+    assert [s.brier for s in single if s is not None] == pytest.approx([right, (right + wrong) / 2])
+    assert (both.ece, both.brier) == pytest.approx((0.25, (3 * right + wrong) / 4))
     # A resampled patient brings both answers: the spread is half of the worse model's.
     assert both.high - both.low == pytest.approx((single[1].high - single[1].low) / 2)
 
