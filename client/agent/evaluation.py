@@ -11,10 +11,23 @@ import torch
 
 from client.training.examples import PatientExamples
 from client.training.site_model import SiteModel
-from shared_model.metrics import METRICS, Floats, Ints, bootstrap, checked, stratified_draws
+from shared_model.metrics import (
+    METRICS,
+    Floats,
+    Ints,
+    MetricOver,
+    balanced_accuracy_over,
+    bootstrap,
+    checked,
+    macro_auc_over,
+    stratified_draws,
+)
 from shared_model.smrnet.tokens import Tokens
 
-_WITH_INTERVAL = ("balanced_accuracy", "macro_auc")
+_WITH_INTERVAL: dict[str, MetricOver] = {
+    "balanced_accuracy": balanced_accuracy_over,
+    "macro_auc": macro_auc_over,
+}
 
 
 def scores_of_task(
@@ -74,8 +87,8 @@ def scores(y: Ints, p: Floats, draws: int, seed: int) -> dict[str, Any]:
     """
     out: dict[str, Any] = {name: _number(metric(y, p)) for name, metric in METRICS.items()}
     resampled = stratified_draws(y, draws, seed)
-    for name in _WITH_INTERVAL:
-        interval = bootstrap(METRICS[name], y, p, resampled)
+    for name, metric_over in _WITH_INTERVAL.items():
+        interval = bootstrap(metric_over, y, p, resampled)
         out[f"{name}_95"] = [_number(interval.low), _number(interval.high)]
     return out
 

@@ -6,21 +6,23 @@ that looks like a result. What is imported here needs numpy alone; ``tests`` and
 scipy.
 """
 
-from shared_model.metrics.arrays import Floats, Ints, Metric, checked
+from shared_model.metrics.arrays import Floats, Ints, Metric, MetricOver, checked
 from shared_model.metrics.bootstrap import (
     Interval,
     bootstrap,
+    counts_of,
     paired_difference,
     stratified_draws,
 )
 from shared_model.metrics.classification import (
     accuracy,
     balanced_accuracy,
+    balanced_accuracy_over,
     confusion_matrix,
     sensitivities,
     specificities,
 )
-from shared_model.metrics.ranking import aucs, macro_auc
+from shared_model.metrics.ranking import aucs, macro_auc, macro_auc_over
 from shared_model.metrics.scores import brier_score, negative_log_likelihood
 
 METRICS: dict[str, Metric] = {
@@ -37,14 +39,18 @@ __all__ = [
     "Interval",
     "Ints",
     "Metric",
+    "MetricOver",
     "accuracy",
     "aucs",
     "balanced_accuracy",
+    "balanced_accuracy_over",
     "bootstrap",
     "brier_score",
     "checked",
     "confusion_matrix",
+    "counts_of",
     "macro_auc",
+    "macro_auc_over",
     "negative_log_likelihood",
     "paired_difference",
     "sensitivities",

@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Metric = Callable[[Ints, Floats], float]
+# Of labels (N,), probabilities (N, C) and counts (D, N): (D,), a value for each draw.
+MetricOver = Callable[[Ints, Floats, Floats], Floats]
 
 # A probability of nought is taken as this where its logarithm is needed, as in scikit-learn.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)

@@ -7,13 +7,13 @@ metric work on all draws at once. Arms that are compared take the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from shared_model.metrics.arrays import Floats, Ints, Metric
+from shared_model.metrics.arrays import Floats, Ints, MetricOver, everybody
 
 DRAWS = 2000
 
@@ -103,16 +103,29 @@ def stratified_draws(y: Ints, draws: int, seed: int) -> Ints:
     return out
 
 
+def counts_of(draws: Ints) -> Floats:
+    """``(D, N)``: how often each draw of indices ``(D, N)`` holds each patient."""
+    many, patients = draws.shape
+    flat = draws + patients * np.arange(many)[:, None]
+    counts = np.bincount(flat.ravel(), minlength=many * patients)
+    return counts.reshape(many, patients).astype(np.float64)
+
+
 def bootstrap(
-    metric: Metric, y: Ints, p: Floats, draws: Ints, confidence: float = 0.95
+    metric: MetricOver, y: Ints, p: Floats, draws: Ints, confidence: float = 0.95
 ) -> Interval:
     """Percentile interval of a metric over patients; one row of ``p`` is one patient."""
-    return percentile_interval(metric(y, p), [metric(y[i], p[i]) for i in draws], confidence)
+    return _interval(lambda counts: metric(y, p, counts), draws, confidence)
 
 
 def paired_difference(
-    metric: Metric, y: Ints, p: Floats, q: Floats, draws: Ints, confidence: float = 0.95
+    metric: MetricOver, y: Ints, p: Floats, q: Floats, draws: Ints, confidence: float = 0.95
 ) -> Interval:
     """Interval of ``metric(p) - metric(q)`` for two models on the same patients and draws."""
-    values: Sequence[float] = [metric(y[i], p[i]) - metric(y[i], q[i]) for i in draws]
-    return percentile_interval(metric(y, p) - metric(y, q), values, confidence)
+    return _interval(lambda counts: metric(y, p, counts) - metric(y, q, counts), draws, confidence)
+
+
+def _interval(value: Callable[[Floats], Floats], draws: Ints, confidence: float) -> Interval:
+    (estimate,) = value(everybody(draws.shape[1]))
+    drawn = over_draws(lambda counts: {"value": value(counts)}, counts_of(draws))["value"]
+    return percentile_interval(float(estimate), drawn, confidence)

@@ -81,6 +81,12 @@ def confusion_over(y: Ints, p: Floats, counts: Floats) -> Floats:
     return cells.reshape(-1, classes, classes)
 
 
+def balanced_accuracy_over(y: Ints, p: Floats, counts: Floats) -> Floats:
+    """``(D,)`` :func:`balanced_accuracy` of the draws in ``counts`` ``(D, N)``."""
+    out: Floats = _sensitivity(confusion_over(y, p, counts)).mean(-1)
+    return out
+
+
 def confusion_matrix(y: Ints, p: Floats) -> Ints:
     """``(C, C)`` counts: rows are the true class, columns the most probable one."""
     classes = p.shape[1]
@@ -90,7 +96,6 @@ def confusion_matrix(y: Ints, p: Floats) -> Ints:
 
 def sensitivities(y: Ints, p: Floats) -> Floats:
     """``(C,)`` share of each class that is recognised; NaN for a class that nobody has."""
-    # Not by way of all rates: a bootstrap calls this thousands of times.
     return _sensitivity(confusion_matrix(y, p))
 
 

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from shared_model.metrics.arrays import Floats, Ints
-from shared_model.metrics.bootstrap import over_draws, percentile_interval, stratified_draws
+from shared_model.metrics.bootstrap import (
+    counts_of,
+    over_draws,
+    percentile_interval,
+    stratified_draws,
+)
 from shared_model.metrics.boxes import Boxes
 from shared_model.metrics.detection import (
     FROC_POINTS,
@@ -100,7 +105,7 @@ def detection_summary(
     lesions = np.array([len(boxes) for boxes in truth], dtype=np.int64)
     has = np.array([lesions[patient == p].any() for p in range(patients)], dtype=np.int64)
     drawn = stratified_draws(has, draws, seed)
-    counts = np.stack([np.bincount(row, minlength=patients) for row in drawn]).astype(float)
+    counts = counts_of(drawn)
     by_scan, once = counts[:, patient], np.ones((1, len(truth)))
     loose = judge(found, truth, IOU_THRESHOLDS[0])
     figures: dict[str, Callable[[Floats], Floats]] = {

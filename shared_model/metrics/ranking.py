@@ -60,6 +60,12 @@ def aucs(y: Ints, p: Floats) -> Floats:
     return out
 
 
+def macro_auc_over(y: Ints, p: Floats, counts: Floats) -> Floats:
+    """``(D,)`` :func:`macro_auc` of the draws in ``counts`` ``(D, N)``."""
+    out: Floats = by_class(auc_over, y, p, counts).mean(1)
+    return out
+
+
 def macro_auc(y: Ints, p: Floats) -> float:
     """Mean one-versus-rest AUC over all C classes; NaN when one of them is undefined."""
     return float(aucs(y, p).mean())

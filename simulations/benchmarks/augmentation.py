@@ -35,6 +35,7 @@ from shared_model.metrics import (
     Floats,
     Ints,
     balanced_accuracy,
+    balanced_accuracy_over,
     paired_difference,
     stratified_draws,
 )
@@ -181,7 +182,7 @@ def _summary(where: str, parts: list[Predicted], console: Console) -> dict[str, 
     )
     draws = stratified_draws(joined.label, _DRAWS, 0)
     difference = paired_difference(
-        balanced_accuracy, joined.label, joined.augmented, joined.plain, draws
+        balanced_accuracy_over, joined.label, joined.augmented, joined.plain, draws
     )
     plain, augmented = joined.scores()
     console.print(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared_model.metrics import (
-    balanced_accuracy,
+    balanced_accuracy_over,
     paired_difference,
     stratified_draws,
 )
@@ -73,7 +73,7 @@ def compare(
         raise ValueError(f"{arm} and {reference} were not evaluated on the same patients")
     y = ours.label
     interval = paired_difference(
-        balanced_accuracy,
+        balanced_accuracy_over,
         y,
         ours.probability,
         theirs.probability,

@@ -8,9 +8,11 @@ import numpy as np
 
 from shared_model.metrics import (
     balanced_accuracy,
+    balanced_accuracy_over,
     brier_score,
     checked,
     confusion_matrix,
+    counts_of,
     macro_auc,
     stratified_draws,
 )
@@ -50,10 +52,8 @@ def score(predictions: Predictions, draws: int, seed: int) -> Score | None:
     values = [balanced_accuracy(*checked(y, m.probability)) for m in models]
     if not np.isfinite(values).all():
         return None
-    resampled = [
-        np.mean([balanced_accuracy(y[i], m.probability[i]) for m in models])
-        for i in stratified_draws(y, draws, seed)
-    ]
+    counts = counts_of(stratified_draws(y, draws, seed))
+    resampled = np.mean([balanced_accuracy_over(y, m.probability, counts) for m in models], axis=0)
     low, high = np.quantile(resampled, [0.025, 0.975])
     auc = float(np.mean([macro_auc(y, m.probability) for m in models]))
     confusion = sum(confusion_matrix(y, m.probability) for m in models)

@@ -55,7 +55,7 @@ def test_absent_class_is_nan_not_a_number() -> None:
     assert math.isnan(metrics.macro_auc(y, p))
     assert metrics.specificities(y, p)[2] == 1.0
     draws = metrics.stratified_draws(y, 20, seed=0)
-    interval = metrics.bootstrap(metrics.macro_auc, y, p, draws)
+    interval = metrics.bootstrap(metrics.macro_auc_over, y, p, draws)
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
 
@@ -86,7 +86,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         p1 = 1 / (1 + np.exp(-score))
         p = np.stack([1 - p1, p1], 1)
         draws = metrics.stratified_draws(y, 200, seed)
-        interval = metrics.bootstrap(metrics.macro_auc, y, p, draws)
+        interval = metrics.bootstrap(metrics.macro_auc_over, y, p, draws)
         covered += interval.low <= truth <= interval.high
     assert 51 <= covered <= 60
 
@@ -95,12 +95,32 @@ def test_paired_difference_is_narrower_than_the_two_intervals() -> None:
     y, p = _cohort(5, n=120)
     q = 0.9 * p + 0.1 * np.random.default_rng(0).dirichlet(np.ones(3), len(p))
     draws = metrics.stratified_draws(y, 300, seed=1)
-    difference = metrics.paired_difference(metrics.macro_auc, y, p, q, draws)
-    one = metrics.bootstrap(metrics.macro_auc, y, p, draws)
+    difference = metrics.paired_difference(metrics.macro_auc_over, y, p, q, draws)
+    one = metrics.bootstrap(metrics.macro_auc_over, y, p, draws)
     assert difference.estimate == pytest.approx(metrics.macro_auc(y, p) - metrics.macro_auc(y, q))
     assert difference.high - difference.low < one.high - one.low
-    same = metrics.paired_difference(metrics.macro_auc, y, p, p, draws)
+    same = metrics.paired_difference(metrics.macro_auc_over, y, p, p, draws)
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 4), st.booleans())
+def test_all_draws_at_once_are_the_figures_draw_by_draw(
+    seed: int, n: int, classes: int, tied: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)  # a class may have nobody
+    p = rng.dirichlet(np.ones(classes), n)
+    if tied:
+        p = p.round(1)
+    draws = metrics.stratified_draws(y, 8, seed=seed)
+    counts = metrics.counts_of(draws)
+    assert counts.sum() == draws.size
+    for one, over in (
+        (metrics.balanced_accuracy, metrics.balanced_accuracy_over),
+        (metrics.macro_auc, metrics.macro_auc_over),
+    ):
+        np.testing.assert_array_equal(over(y, p, counts), [one(y[i], p[i]) for i in draws])
 
 
 @settings(max_examples=60, deadline=None)
