@@ -51,9 +51,20 @@ def calibration_line_over(event: Floats, probability: Floats, counts: Floats) ->
     """``(D, 2)`` slopes and intercepts of the draws in ``counts`` ``(D, N)``."""
     c = np.asarray(counts, dtype=np.float64)
     raw = _logit(probability)
-    centre, scale = float(raw.mean()), float(raw.std()) or 1.0
-    x = (raw - centre) / scale
-    beta = np.zeros((len(c), 2))  # intercept and slope in standardised x
+    out = np.full((len(c), 2), np.nan)
+    # Without an overlap the search would run to its end and find nothing.
+    determined = _overlap(event, raw, c)
+    if determined.any():
+        centre, scale = float(raw.mean()), float(raw.std()) or 1.0
+        beta = _most_likely(event, (raw - centre) / scale, c[determined])
+        slope = beta[:, 1] / scale
+        out[determined] = np.stack([slope, beta[:, 0] - slope * centre], axis=1)
+    return out
+
+
+def _most_likely(event: Floats, x: Floats, c: Floats) -> Floats:
+    """``(D, 2)`` intercepts and slopes in standardised ``x``, by Newton's method."""
+    beta = np.zeros((len(c), 2))
     likelihood = _log_likelihood(beta, x, event, c)
     for _ in range(_STEPS):
         predicted = _sigmoid(beta[:, :1] + beta[:, 1:] * x)
@@ -75,10 +86,7 @@ def calibration_line_over(event: Floats, probability: Floats, counts: Floats) ->
         beta, likelihood = beta + step, tried
         if np.abs(step).max(initial=0) < 1e-10:
             break
-    slope = beta[:, 1] / scale
-    out = np.stack([slope, beta[:, 0] - slope * centre], axis=1)
-    out[~_overlap(event, raw, c)] = np.nan
-    return out
+    return beta
 
 
 def _overlap(event: Floats, x: Floats, counts: Floats) -> np.ndarray:
