@@ -147,12 +147,10 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow  # quieter mistakes than these are seen below in the default suite
 @pytest.mark.parametrize(
     ("where", "name", "mutant"),
-    [
-        (rounds, "SecureRandom", NoiseOff),
-        pytest.param(patient_sgd, "PatientOptimizer", ClipOff, marks=pytest.mark.slow),
-    ],
+    [(rounds, "SecureRandom", NoiseOff), (patient_sgd, "PatientOptimizer", ClipOff)],
     ids=["noise off", "clip off"],
 )
 def test_the_gate_stops_an_engine_without_noise_or_clip(
