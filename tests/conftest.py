@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # As `make test` sets it: the sums of a step have one order in every process, and a test that
 # compares the bits of two processes holds also where pytest is called by itself.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says more about the machine's other users than about the code.
-settings.register_profile("smrfed", deadline=None)
+# The same is true of the time that drawing the first examples takes.
+settings.register_profile("smrfed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("smrfed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,10 @@ def test_a_missing_value_is_not_the_mean() -> None:
     assert mean.tolist() != missing.tolist()
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=30, unique=True))
+MEASURED = st.floats(-1e6, 1e6).map(lambda x: round(x, 3))
+
+
+@given(st.lists(MEASURED, min_size=3, max_size=30, unique=True))
 def test_constants_are_fitted_to_the_training_rows_alone(numbers: list[float]) -> None:
     rows: list[dict[str, Value]] = [{"x": n, "w": "ab"[i % 2]} for i, n in enumerate(numbers)]
     words, scaled = fit_clinical(rows)
@@ -61,6 +65,21 @@ def test_constants_are_fitted_to_the_training_rows_alone(numbers: list[float]) -
 def test_a_variable_that_tells_nothing_is_not_fitted() -> None:
     with pytest.raises(ValueError, match="x has 1 different values"):
         fit_clinical([{"x": 1.0}, {"x": 1.0}, {"x": None}])
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[1e6, 1e6 - 1e-10, 1e6 - 3e-10], [0.1, 0.1 + 1e-16, 0.1 + 2e-16], [0.0, 5e-324, 1e-323]],
+)
+def test_a_variable_that_varies_by_its_rounding_is_not_fitted(numbers: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"x has an SD of .* rounding"):
+        fit_clinical([{"x": n} for n in numbers])
+
+
+@pytest.mark.parametrize("unknown", [math.nan, math.inf])
+def test_a_variable_that_is_not_finite_is_not_fitted(unknown: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        fit_clinical([{"x": 1.0}, {"x": 2.0}, {"x": unknown}])
 
 
 @pytest.mark.parametrize(
