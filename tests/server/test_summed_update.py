@@ -53,7 +53,8 @@ def test_central_noise_is_fresh_and_what_the_accountant_counts_on() -> None:
     total = {"w": np.zeros((100, 200), np.int64)}
     first, second = (SummedUpdate(plan, total, "abc", theta).centre()["w"] for _ in range(2))
     assert not total["w"].any()
-    assert (first != second).all()
+    # Of 20,000 pairs a few may meet in float32.
+    assert (first != second).mean() > 0.99
     noise = first.reshape(-1) * 60 / (2.0 * 0.5)
     # Fresh noise: one false alarm in a million.
     assert 5e-7 < stats.chi2(noise.size).cdf(float(np.square(noise).sum())) < 1 - 5e-7
