@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,10 @@ def test_the_lock_of_a_moment_keeps_no_watchdog_out(home: CoordinatorFolder, let
 def _wait_until_open(pid: int, path: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if any(os.path.realpath(link) == path for link in Path(f"/proc/{pid}/fd").iterdir()):
-            return
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            # A file may be closed between the listing and the look at it.
+            with suppress(FileNotFoundError):
+                if link.readlink() == Path(path).resolve():
+                    return
         time.sleep(0.01)
     raise AssertionError("it never tried")
