@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -25,9 +23,7 @@ _START = 730_211
 
 @pytest.fixture(autouse=True)
 def _known_start() -> None:
-    """The known generators start alike, whichever tests this process ran before."""
-    random.seed(_START)
-    np.random.seed(_START)  # noqa: NPY002 - what others draw from it, we start
+    """Torch's generator starts alike, whichever tests this process ran before."""
     # Only where it is there already: tests of commands that start without torch run here too.
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(_START)
