@@ -127,7 +127,7 @@ def test_one_that_ends_for_good_ends_all_and_says_why(tmp_path: Path) -> None:
 def test_the_number_of_an_error_is_in_the_state(tmp_path: Path) -> None:
     program = "print('[SMR-E408] another agent'); print('  remedy: stop it'); raise SystemExit(1)"
     with Running(tmp_path, spec(tmp_path, "agent", program)) as running:
-        until(lambda: running.state("agent").failures)
+        until(lambda: "restarting" in running.history("agent"))
         told = [s.detail for s in running.told if s.state == "restarting"]
     assert told[0] == "exit status 1: SMR-E408 another agent; again in 0 s"
 
@@ -136,7 +136,7 @@ def test_what_an_earlier_start_wrote_explains_nothing(tmp_path: Path) -> None:
     (tmp_path / "agent.log").write_text("[SMR-E409] this site has not accepted such a plan\n")
     program = "raise SystemExit(3)"
     with Running(tmp_path, spec(tmp_path, "agent", program)) as running:
-        until(lambda: running.state("agent").failures)
+        until(lambda: "restarting" in running.history("agent"))
         told = [s.detail for s in running.told if s.state == "restarting"]
     assert told[0] == "exit status 3; again in 0 s"
 
