@@ -3,7 +3,7 @@
 The regions are those that the literature names; the SIZES ARE OURS, large enough to study methods
 with a hundred patients. In Parkinson's disease real effects on T1 volumes are far smaller, so no
 figure of a PD-like cohort says what a classifier of real Parkinson's disease would reach. Stroke
-has no such pattern: its lesions are drawn by ``simulations.lesions``.
+shrinks nothing here: its lesions are planted by ``simulations.lesions``, into patients alone.
 """
 
 from __future__ import annotations
@@ -70,8 +70,16 @@ EFFECTS: dict[str, EffectSpec] = {
         severity_mean=(0.10, 0.75, 0.75),
         texture=0.0,
     ),
+    "stroke": EffectSpec(
+        diagnoses=label_schema("stroke").labels, alpha={}, severity_mean=(0.10, 0.10), texture=0.0
+    ),
 }
-_AGES = {"ad": (71.5, 73.0, 75.0), "pd": (68.0, 68.0), "ftd": (65.0, 65.0, 65.0)}
+_AGES = {
+    "ad": (71.5, 73.0, 75.0),
+    "pd": (68.0, 68.0),
+    "ftd": (65.0, 65.0, 65.0),
+    "stroke": (68.0, 68.0),
+}
 
 
 def disease_cohort(disease: str, patients: int, seed: int = 0) -> CohortSpec:

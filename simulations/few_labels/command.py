@@ -29,7 +29,7 @@ def cross_disease_command(
     seed: _Seed = 0,
     workers: _Workers = 2,
 ) -> None:
-    """Train for AD-, PD- and FTD-like disease, test each on all, and transfer to few PD labels."""
+    """Train for AD-, PD-, FTD-like disease and stroke, test each on all; transfer to PD."""
     from simulations.few_labels.cross_disease import run_cross_disease
     from simulations.few_labels.page import cross_disease_text, renew
 

@@ -26,9 +26,12 @@ from simulations.arms.centralised import centralised_plan, train_centralised
 from simulations.cohort.diseases import EFFECTS, disease_cohort
 from simulations.few_labels.measures import Estimate, balanced_estimate, difference
 from simulations.few_labels.people import People, labelled, load_people, study_model, study_plan
+from simulations.lesions.kinds import STROKE_LIKE
 
 #: Disease: people in all, and of those, in training.
-SIZES = {"ad": (160, 80), "pd": (120, 40), "ftd": (135, 55)}
+SIZES = {"ad": (160, 80), "pd": (120, 40), "ftd": (135, 55), "stroke": (120, 40)}
+#: What is planted into the patients of a disease; here each of them has a lesion.
+LESIONS = {"stroke": STROKE_LIKE.model_copy(update={"without": 0.0})}
 TARGET = "pd"
 LABELS = (8, 16, 40)
 DRAWS = 3
@@ -102,7 +105,9 @@ def run_cross_disease(
     for disease, (count, _) in SIZES.items():
         progress(f"{disease}: {count} people")
         spec = disease_cohort(disease, count, seed)
-        people[disease] = load_people(spec, folder / disease, models[disease], workers)
+        people[disease] = load_people(
+            spec, folder / disease, models[disease], workers, LESIONS.get(disease)
+        )
     initial = {disease: model.shared_arrays() for disease, model in models.items()}
     trained = {}
     for disease, (_, first) in SIZES.items():

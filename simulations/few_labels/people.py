@@ -19,6 +19,8 @@ from simulations.cohort.cohort import all_subjects, generate_anatomy
 from simulations.cohort.scanner import apply_scanner, random_scanner
 from simulations.cohort.spec import CohortSpec
 from simulations.demo.settings import DemoSettings, demo_plan
+from simulations.lesions.kinds import LesionKind
+from simulations.lesions.planting import plant_lesions
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -63,10 +65,17 @@ def study_model(plan: FederationPlan) -> SiteModel:
     return SiteModel.build(plan, load_atlas(plan.atlas, plan.input.grid))
 
 
-def load_people(spec: CohortSpec, folder: Path, model: SiteModel, workers: int) -> People:
+def load_people(
+    spec: CohortSpec,
+    folder: Path,
+    model: SiteModel,
+    workers: int,
+    lesions: LesionKind | None = None,
+) -> People:
     """Generate the people of a cohort, or find them in ``folder``, seen by random scanners.
 
-    Tokens do not depend on the model's head, so cohorts with other labels share them.
+    ``lesions`` are planted into everybody but the controls, who are the first diagnosis. Tokens do
+    not depend on the model's head, so cohorts with other labels share them.
     """
     folders = generate_anatomy(spec, folder, workers)
     cache = TokenCache(folder / "tokens", model)
@@ -75,11 +84,14 @@ def load_people(spec: CohortSpec, folder: Path, model: SiteModel, workers: int) 
         with np.load(folders.volumes / f"{subject.participant}.npz") as data:
             clean = data["volume"].astype(np.float32)
             region_ml, icv_ml = data["region_ml"], float(data["icv_ml"])
+        label = spec.effect.diagnoses.index(subject.diagnosis)
+        if lesions is not None and label > 0:
+            drawn = subject.rng("few-labels-lesions")
+            clean, _ = plant_lesions(clean, clean > 0, model.plan.input.grid.affine, lesions, drawn)
         rng = subject.rng("few-labels-scan")
         scan = standardise(apply_scanner(clean, random_scanner(rng), rng))
         tokens = cache.tokens(torch.from_numpy(scan)[None, None])
-        label = torch.tensor([spec.effect.diagnoses.index(subject.diagnosis)])
-        examples.append(PatientExamples(subject.participant, tokens, label))
+        examples.append(PatientExamples(subject.participant, tokens, torch.tensor([label])))
         scans.append(scan.astype(np.float16))
         volumes.append(np.log(np.maximum(region_ml, _SMALLEST_ML) / icv_ml))
         person.append((subject.visits[0].age, 1.0 if subject.sex == "M" else -1.0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -15,6 +17,8 @@ from simulations.cohort.diseases import EFFECTS, disease_cohort
 from simulations.cohort.spec import CohortSpec, EffectSpec
 from simulations.cohort.subject import Subject, Visit, draw_subject
 from simulations.cohort.template import load_template
+from simulations.few_labels.cross_disease import LESIONS
+from simulations.few_labels.people import load_people, study_model, study_plan
 
 
 def names() -> tuple[str, ...]:
@@ -116,3 +120,16 @@ def test_a_steady_course_goes_on_as_between_the_scans() -> None:
         assert course.crosses_after_months == pytest.approx(expected)
         found += 1
     assert found > 5
+
+
+def test_a_stroke_is_a_cavity_in_patients_and_nothing_in_controls(tmp_path: Path) -> None:
+    spec = disease_cohort("stroke", 4)
+    model = study_model(study_plan(spec.effect.diagnoses, 0))
+    sick = load_people(spec, tmp_path / "people", model, 1, LESIONS["stroke"])
+    well = load_people(spec, tmp_path / "people", model, 1)
+    assert sorted(sick.label.tolist()) == [0, 0, 1, 1]
+    assert np.array_equal(sick.volumes, well.volumes)
+    for patient, with_it, without in zip(sick.label > 0, sick.scans, well.scans, strict=True):
+        darker = int((with_it.astype(float) < without.astype(float) - 1).sum())
+        # 7 ml and more at 8 mm^3 a voxel, the rim apart.
+        assert darker > 500 if patient else np.array_equal(with_it, without)
