@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from client.explanation.findings import Findings
 from shared_model.evaluation.html import Cell, Row, headline, items, paragraph, section, table
-from shared_model.explanation.figures import Interval, MethodFigures, Sameness, StudyFigures
+from shared_model.explanation.figures import (
+    ALIKE,
+    Interval,
+    LocalisationFigures,
+    MethodFigures,
+    Sameness,
+    StudyFigures,
+)
 from shared_model.explanation.methods import METHODS
 
 BASELINES = {
@@ -21,6 +28,9 @@ def trust_section(findings: Findings, figures: StudyFigures) -> str:
         ("held" if met else "against", f"{METHODS[shown].title}: {bar}.")
         for bar, met in figures.bars(shown).items()
     ]
+    private = figures.with_privacy(shown)
+    if private is not None:
+        bars.append(("held" if private[0] else "against", f"{METHODS[shown].title}: {private[1]}."))
     rows = [_row(METHODS[r.method].title, figures.method(r.method)) for r in findings.relevance]
     rows += [_row(BASELINES.get(b.method, b.method), b) for b in figures.baselines]
     failures = [
@@ -42,10 +52,10 @@ def trust_section(findings: Findings, figures: StudyFigures) -> str:
             "Mass: share of the map on truly atrophied regions over their share of the brain "
             f"({figures.chance:.1%}); 1 is chance. Likeness is rank correlation / structural "
             "similarity of two maps of a scan. Shuffled weights: to the map of a model whose "
-            "weights mean nothing; above 0.5 the map hardly depends on what was learnt (structural "
-            "similarity is high for any two maps that are almost empty). Deletion: area under the "
-            "probability while the most relevant voxels turn into a public brain's, low is good; "
-            "insertion: the other way round, high is good.",
+            f"weights mean nothing; from {ALIKE} on the map may hardly depend on what was learnt, "
+            "or be almost empty, as structural similarity is high for any two empty maps. "
+            "Deletion: area under the probability while the most relevant voxels turn into a "
+            "public brain's, low is good; insertion: the other way round, high is good.",
             "note",
         ),
         paragraph("Failures of the default, the worst of each cohort:") if failures else "",
@@ -60,7 +70,7 @@ _HEADER: Row = (
     Cell("Shuffled weights"),
     Cell("Two trainings"),
     Cell("Other architecture"),
-    Cell("With privacy", "mass"),
+    Cell("With privacy", "mass, least and most of a model"),
     "Deletion",
     "Insertion",
 )
@@ -77,14 +87,22 @@ def _row(title: str, found: MethodFigures | None) -> Row:
         _same(found.cascade[-1] if found.cascade else None),
         _same(found.repeated),
         _same(found.reproduced),
-        "" if found.private is None else _interval(found.private.mass_over_chance),
+        "" if found.private is None else _by_model(found.private),
         "" if found.deletion is None else f"{found.deletion.value:.2f}",
         "" if found.insertion is None else f"{found.insertion.value:.2f}",
     )
 
 
 def _same(found: Sameness | None) -> str:
-    return "" if found is None else f"{found.spearman:.2f} / {found.ssim:.2f}"
+    return "" if found is None else f"{found.spearman.value:.2f} / {found.ssim.value:.2f}"
+
+
+def _by_model(found: LocalisationFigures) -> Cell:
+    """Every private model has its own luck, which an interval over patients hides."""
+    text = f"{found.mass_over_chance.value:.1f}"
+    if not found.by_model:
+        return Cell(text)
+    return Cell(text, f"{min(found.by_model):.1f} to {max(found.by_model):.1f}")
 
 
 def _interval(value: Interval) -> Cell:

@@ -8,6 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 _PACKAGED = Path(__file__).parent / "figures.json"
+#: A map whose likeness stays at this or above when weights are shuffled depends too little on them.
+ALIKE = 0.5
+#: Times chance, the least mass of a default's map on what is truly atrophied.
+LEAST_MASS = 3
 
 
 class _Part(BaseModel):
@@ -23,9 +27,14 @@ class Interval(_Part):
 
 
 class LocalisationFigures(_Part):
-    """Agreement with the truly atrophied regions; see :mod:`shared_model.explanation.measures`."""
+    """Agreement with the truly atrophied regions; see :mod:`shared_model.explanation.measures`.
+
+    ``by_model`` has the mass over chance of each trained model, cohort by cohort: patients who are
+    explained with one model share its luck. Empty where too few were measured.
+    """
 
     patients: int
+    by_model: tuple[float, ...] = ()
     mass_over_chance: Interval
     worst: float
     rank: Interval
@@ -35,12 +44,24 @@ class LocalisationFigures(_Part):
 
 
 class Sameness(_Part):
-    """Mean similarity of two maps of the same scans."""
+    """Mean similarity of two maps of the same scans.
+
+    Attributes:
+        spearman, ssim: see :mod:`shared_model.explanation.similarity`.
+        elsewhere: mean SSIM once the second map's values were dealt out to regions at random, for
+            maps that are even within regions: what SSIM gives maps that share nothing but values.
+    """
 
     what: str
     scans: int
-    spearman: float
-    ssim: float
+    spearman: Interval
+    ssim: Interval
+    elsewhere: float | None = None
+
+    @property
+    def unlike(self) -> bool:
+        """Whether both likenesses are below 0.5, upper ends of their intervals included."""
+        return max(self.spearman.high, self.ssim.high) < ALIKE
 
 
 class MethodFigures(_Part):
@@ -50,9 +71,11 @@ class MethodFigures(_Part):
         localisation: on patients with AD, with the trained model.
         everybody: on all test patients, whatever their diagnosis; the truth stays the same.
         random_labels: on patients with AD, with a model trained on shuffled labels.
-        private: on patients with AD, with a model trained federated at ``epsilon`` of the study.
+        private: on patients with AD, with models trained federated at ``epsilon`` of the study;
+            several per cohort, because every training draws its own noise.
         cascade: similarity to the trained model's map when one more part of the weights at a time
-            is shuffled, from the top; the last has every part shuffled.
+            is shuffled, from the top; the last has every part shuffled. Every scan has a shuffle of
+            its own.
         independent: the same for one part alone.
         repeated: two initial weights, same patients.
         reproduced: another architecture, same patients.
@@ -128,13 +151,30 @@ class StudyFigures(_Part):
         mass = figures.localisation.mass_over_chance
         others = [b.localisation.mass_over_chance for b in self.baselines]
         return {
-            "relevance mass at least 3 times chance (lower end of the interval)": mass.low >= 3,
+            f"relevance mass at least {LEAST_MASS} times chance (lower end of the interval)": (
+                mass.low >= LEAST_MASS
+            ),
             "above every baseline (intervals apart)": all(mass.low > b.high for b in others),
-            "unlike itself (rank correlation below 0.5) once all weights are shuffled": bool(
-                figures.cascade
-            )
-            and figures.cascade[-1].spearman < 0.5,
+            "unlike itself once all weights are shuffled (rank correlation and structural "
+            "similarity below 0.5, upper ends of the intervals)": bool(figures.cascade)
+            and figures.cascade[-1].unlike,
         }
+
+    def with_privacy(self, name: str) -> tuple[bool, str] | None:
+        """Whether every private model's map has the mass asked for, and the masses in a sentence.
+
+        No bar of its own: a private model's noise can leave it little to show.
+        """
+        figures = self.method(name)
+        if figures is None or figures.private is None or not figures.private.by_model:
+            return None
+        masses = figures.private.by_model
+        enough = sum(mass >= LEAST_MASS for mass in masses)
+        return enough == len(masses), (
+            f"at least {LEAST_MASS} times chance with every model trained federated with epsilon "
+            f"{self.epsilon:g}: {enough} of {len(masses)} models, {min(masses):.1f} to "
+            f"{max(masses):.1f} times"
+        )
 
 
 @cache

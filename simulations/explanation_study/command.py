@@ -14,7 +14,7 @@ from shared_model.atlas.cache import write_atomically
 from shared_model.errors import SmrfedError
 
 #: The default explanation was chosen on seed 3.
-SEEDS = (1, 2)
+SEEDS = (1, 2, 4)
 
 
 def explain_study_command(
@@ -33,10 +33,11 @@ def explain_study_command(
     ),
     patients: Annotated[
         int, typer.Option("--patients", min=1, help="scans per seed for the slow methods")
-    ] = 3,
+    ] = 6,
     shuffled: Annotated[
         int, typer.Option("--shuffled", min=1, help="scans per seed for shuffled weights")
-    ] = 1,
+    ] = 24,
+    private: Annotated[int, typer.Option("--private", min=1, help="private models per seed")] = 4,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="outline and binarised inputs")
     ] = True,
@@ -57,14 +58,16 @@ def explain_study_command(
     command = "smrfed-sim explain-study"
     command += "".join(f" --seed {seed}" for seed in chosen) if chosen != SEEDS else ""
     command += f" --epsilon {epsilon:g}" if epsilon != 8 else ""
-    command += f" --patients {patients}" if patients != 3 else ""
-    command += f" --shuffled {shuffled}" if shuffled != 1 else ""
+    command += f" --patients {patients}" if patients != 6 else ""
+    command += f" --shuffled {shuffled}" if shuffled != 24 else ""
+    command += f" --private {private}" if private != 4 else ""
     command += "" if controls else " --no-controls"
     settings = StudySettings(
         seeds=chosen,
         epsilon=epsilon,
         volume_patients=patients,
         shuffled_patients=shuffled,
+        private_models=private,
         controls=controls,
         workers=min(4, os.cpu_count() or 1),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
@@ -45,11 +46,14 @@ def baseline_maps(study: StudyCohort, subjects: Sequence[Subject]) -> dict[str, 
     }
 
 
-def figures_of(found: Sequence[Localisation], seed: int = 0) -> LocalisationFigures:
-    """Means with bootstrap intervals over patients."""
+def figures_of(
+    found: Sequence[Localisation], by_model: Sequence[float] = (), seed: int = 0
+) -> LocalisationFigures:
+    """Means with bootstrap intervals over patients, and the mean mass of each model."""
     ratios = [one.mass_over_chance for one in found]
     return LocalisationFigures(
         patients=len(found),
+        by_model=tuple(by_model),
         mass_over_chance=interval(ratios, seed),
         worst=float(min(ratios)),
         rank=interval([one.rank for one in found], seed),
@@ -57,6 +61,19 @@ def figures_of(found: Sequence[Localisation], seed: int = 0) -> LocalisationFigu
         auprc=interval([one.auprc for one in found], seed),
         iou=interval([one.iou for one in found], seed),
     )
+
+
+def mean_mass(found: Sequence[Localisation]) -> float:
+    """Mean mass over chance of the patients explained with one model."""
+    return float(np.mean([one.mass_over_chance for one in found]))
+
+
+def mean_over_models(found: Sequence[Sequence[Localisation]]) -> list[Localisation]:
+    """Each patient's mean over models: one row of patients per model, all in the same order."""
+    return [
+        Localisation(*np.mean([astuple(one) for one in patient], axis=0).tolist())
+        for patient in zip(*found, strict=True)
+    ]
 
 
 def interval(values: Sequence[float], seed: int = 0) -> Interval:

@@ -15,6 +15,7 @@ from shared_model.explanation.faithfulness import Faithfulness, faithfulness
 from shared_model.explanation.figures import (
     Control,
     Failure,
+    LocalisationFigures,
     MethodFigures,
     Sameness,
     StudyFigures,
@@ -33,6 +34,8 @@ from simulations.explanation_study.localising import (
     figures_of,
     interval,
     localisations,
+    mean_mass,
+    mean_over_models,
 )
 from simulations.explanation_study.sanity import Pairs, shuffle_weights
 from simulations.explanation_study.subjects import (
@@ -54,10 +57,11 @@ _TOP = 5
 class StudySettings:
     """How much is measured; the methods that pass scans through the network take most of it."""
 
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (1, 2, 4)
     epsilon: float = 8.0
-    volume_patients: int = 3
-    shuffled_patients: int = 1
+    volume_patients: int = 6
+    shuffled_patients: int = 24
+    private_models: int = 4
     controls: bool = True
     workers: int = 2
 
@@ -69,6 +73,7 @@ class _Gathered:
     local: dict[tuple[str, str], list[Localisation]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    by_model: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     pairs: dict[tuple[str, str, str], Pairs] = field(default_factory=lambda: defaultdict(Pairs))
     edge: dict[str, list[EdgeShares]] = field(default_factory=lambda: defaultdict(list))
     faithful: dict[str, list[Faithfulness]] = field(default_factory=lambda: defaultdict(list))
@@ -76,6 +81,16 @@ class _Gathered:
     accuracy: list[float] = field(default_factory=list)
     private: list[float] = field(default_factory=list)
     controls: list[Control] = field(default_factory=list)
+
+    def add(self, method: str, what: str, *models: list[Localisation]) -> None:
+        """What the same patients' maps are worth, explained with one model or several."""
+        self.local[method, what] += mean_over_models(models)
+        self.by_model[method, what] += [mean_mass(found) for found in models]
+
+    def localisation(self, method: str, what: str) -> LocalisationFigures | None:
+        """Figures of one method and model, if they were measured."""
+        found = self.local.get((method, what))
+        return figures_of(found, self.by_model[method, what]) if found else None
 
 
 def run_study(
@@ -86,7 +101,7 @@ def run_study(
     study = None
     for seed in settings.seeds:
         study = load_study_cohort(seed, folder, settings.workers, progress)
-        models = train_models(study, settings.epsilon, progress)
+        models = train_models(study, settings.epsilon, settings.private_models, progress)
         gathered.accuracy.append(models.accuracy)
         gathered.private.append(models.accuracy_private)
         for method in METHODS:
@@ -114,38 +129,50 @@ def _measure(
     cases = [study.case(network, s, volume=not cheap) for s in subjects]
     targets = [case.target for case in cases]
     maps = [make(case).voxels for case in cases]
-    gathered.local[method, "ad"] += [localise(m, study.truth, study.brain) for m in maps]
+    found = [localise(made, study.truth, study.brain) for made in maps]
     for case, made in zip(cases, maps, strict=True):
         if not cheap:
             gathered.edge[method].append(edge_shares(made, brain_of(case.volume[0, 0].numpy())))
     if cheap:
         everybody = (study.case(network, s) for s in study.subjects)
-        gathered.local[method, "everybody"] += localisations(study, method, everybody)
+        gathered.add(method, "ad", found)
+        gathered.add(method, "everybody", localisations(study, method, everybody))
         for subject, made in zip(chosen, _maps(study, network, chosen, method), strict=True):
             gathered.edge[method].append(edge_shares(made, brain_of(subject.volume)))
+    else:
+        # Too few scans for a mean per model.
+        gathered.local[method, "ad"] += found
     if method == SHIPPED:
-        gathered.failures += _failures(study, subjects, cases, gathered.local[method, "ad"])
+        gathered.failures += _failures(study, subjects, cases, found)
     for_chosen = _maps(study, network, chosen, method) if cheap else maps
     _faithful(study, network, chosen, for_chosen, method, gathered)
-    few = chosen[: settings.shuffled_patients]
+    count = settings.shuffled_patients if cheap else settings.volume_patients
     shuffle_weights(
-        [study.case(network, s, volume=True) for s in few],
+        [
+            study.case(network, s, volume=True)
+            for s in spread_out(study.patients_with_ad, min(count, settings.shuffled_patients))
+        ],
         method,
         study.brain,
         study.cohort.plan.seed,
         stepwise=cheap,
-        add=lambda kind, what, a, b, brain: gathered.pairs[method, kind, what].add(a, b, brain),
+        pairs=lambda kind, what: gathered.pairs[method, kind, what],
     )
     if not cheap:
         return
-    networks: dict[str, Callable[[], SMRNet]] = {
-        "random_labels": partial(study.network, models.random_labels),
-        "private": partial(study.network, models.private),
-        "repeated": partial(study.network, models.other_start),
-        "reproduced": partial(_the, models.other_network),
+    networks: dict[str, list[Callable[[], SMRNet]]] = {
+        "random_labels": [partial(study.network, models.random_labels)],
+        "private": [partial(study.network, one) for one in models.private],
+        "repeated": [partial(study.network, models.other_start)],
+        "reproduced": [partial(_the, models.other_network)],
     }
-    for what, network_of in networks.items():
-        _against(study, network_of(), subjects, targets, maps, method, what, gathered)
+    for what, of_models in networks.items():
+        pairs = gathered.pairs[method, what, what]
+        others = (
+            _against(study, network_of(), subjects, targets, maps, method, pairs)
+            for network_of in of_models
+        )
+        gathered.add(method, what, *others)
 
 
 def _the(network: SMRNet) -> SMRNet:
@@ -165,15 +192,16 @@ def _against(
     targets: Iterable[int],
     maps: Iterable[Map],
     method: str,
-    what: str,
-    gathered: _Gathered,
-) -> None:
+    pairs: Pairs,
+) -> list[Localisation]:
     """The same scans and classes with another model: where it points, and how alike."""
+    found = []
     for subject, target, original in zip(subjects, targets, maps, strict=True):
         case = study.case(network, subject, target)
         made = METHODS[method].make(case).voxels
-        gathered.local[method, what].append(localise(made, study.truth, study.brain))
-        gathered.pairs[method, what, what].add(original, made, study.brain)
+        found.append(localise(made, study.truth, study.brain))
+        pairs.add(original, made, study.brain)
+    return found
 
 
 def _faithful(
@@ -221,7 +249,7 @@ def _failures(
     cases: Iterable[Case],
     found: list[Localisation],
 ) -> list[Failure]:
-    rows = list(zip(subjects, cases, found[-len(list(study.patients_with_ad)) :], strict=True))
+    rows = list(zip(subjects, cases, found, strict=True))
     rows.sort(key=lambda row: row[2].mass_over_chance)
     return [
         Failure(
@@ -251,9 +279,11 @@ def _figures(
         shipped=SHIPPED,
         methods=tuple(_method(name, gathered) for name in METHODS),
         baselines=tuple(
-            MethodFigures(method=name, localisation=figures_of(found))
-            for (name, what), found in gathered.local.items()
-            if what == "ad" and name not in METHODS
+            MethodFigures(method=name, localisation=found)
+            for name, what in gathered.local
+            if what == "ad"
+            and name not in METHODS
+            and (found := gathered.localisation(name, what)) is not None
         ),
         random_deletion=interval([f.deletion for f in gathered.faithful[RANDOM_ORDER]]),
         random_insertion=interval([f.insertion for f in gathered.faithful[RANDOM_ORDER]]),
@@ -265,9 +295,6 @@ def _figures(
 
 
 def _method(name: str, gathered: _Gathered) -> MethodFigures:
-    def local(what: str) -> list[Localisation]:
-        return gathered.local.get((name, what), [])
-
     def same(kind: str) -> tuple[Sameness, ...]:
         return tuple(
             pairs.sameness(what)
@@ -279,12 +306,14 @@ def _method(name: str, gathered: _Gathered) -> MethodFigures:
         return next(iter(same(kind)), None)
 
     edges, faithful = gathered.edge[name], gathered.faithful[name]
+    local = gathered.localisation(name, "ad")
+    assert local is not None
     return MethodFigures(
         method=name,
-        localisation=figures_of(local("ad")),
-        everybody=figures_of(local("everybody")) if local("everybody") else None,
-        random_labels=figures_of(local("random_labels")) if local("random_labels") else None,
-        private=figures_of(local("private")) if local("private") else None,
+        localisation=local,
+        everybody=gathered.localisation(name, "everybody"),
+        random_labels=gathered.localisation(name, "random_labels"),
+        private=gathered.localisation(name, "private"),
         cascade=same("cascade"),
         independent=same("independent"),
         repeated=one("repeated"),

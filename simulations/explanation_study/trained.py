@@ -27,30 +27,32 @@ OTHER_ARCHITECTURE = {"graph_blocks": 0, "fusion": "mean"}
 
 @dataclass(frozen=True, eq=False)
 class TrainedModels:
-    """Shared parameters of the five models of one cohort, and the networks to run them with.
+    """Shared parameters of one cohort's models, and the network that is not the cohort's own.
 
     Attributes:
         trained: pooled, without privacy.
         random_labels: the same with labels shuffled over all patients.
         other_start: the same from other initial weights.
-        private: federated over the four hospitals, at the study's epsilon.
+        private: federated over the four hospitals, at the study's epsilon, several times: the
+            noise is drawn anew in every training, whatever the seed.
         other_network: of another architecture, trained like the first.
-        accuracy, accuracy_private: balanced accuracies on the seen hospitals' test patients.
+        accuracy, accuracy_private: balanced accuracies on the seen hospitals' test patients; the
+            private models' mean.
     """
 
     trained: Arrays
     random_labels: Arrays
     other_start: Arrays
-    private: Arrays
+    private: tuple[Arrays, ...]
     other_network: SMRNet
     accuracy: float
     accuracy_private: float
 
 
 def train_models(
-    study: StudyCohort, epsilon: float, progress: Callable[[str], None]
+    study: StudyCohort, epsilon: float, private_models: int, progress: Callable[[str], None]
 ) -> TrainedModels:
-    """Train all five on the cohort's cached tokens; about half a minute each."""
+    """Train all of them on the cohort's cached tokens; about half a minute each."""
     cohort, seed = study.cohort, study.cohort.plan.seed
     model, plan = cohort.model, cohort.plan
     examples = [patient for hospital in cohort.hospitals for patient in hospital.train]
@@ -68,20 +70,22 @@ def train_models(
     other = SiteModel.build(_other_architecture(alone), cohort.atlas)
     found = train_centralised(other, other.shared_arrays(), examples, other.plan)
     other.load_shared(dict(found))
-    progress(f"seed {seed}: epsilon {epsilon:g}")
     settings = cohort.settings.model_copy(update={"epsilon": epsilon})
     private_plan = demo_plan(settings, cohort.members, "local")
     sites = {h.name: h.train for h in cohort.hospitals if not h.held_out}
     private_model = SiteModel.build(private_plan, cohort.atlas)
-    private = train_rounds(private_model, dict(cohort.initial), sites, private_plan)
+    private = []
+    for number in range(private_models):
+        progress(f"seed {seed}: epsilon {epsilon:g}, model {number + 1} of {private_models}")
+        private.append(train_rounds(private_model, dict(cohort.initial), sites, private_plan))
     return TrainedModels(
         trained,
         random_labels,
         other_start,
-        private,
+        tuple(private),
         smrnet_of(other).eval(),
         _accuracy(study, trained),
-        _accuracy(study, private),
+        float(np.mean([_accuracy(study, one) for one in private])),
     )
 
 

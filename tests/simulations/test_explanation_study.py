@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from shared_model.explanation.figures import (
+    Interval,
     MethodFigures,
     Sameness,
     StudyFigures,
@@ -19,7 +20,12 @@ from shared_model.explanation.measures import Localisation
 from shared_model.explanation.methods import METHODS, SHIPPED
 from simulations.cli import app
 from simulations.explanation_study.controls import binarised, outline
-from simulations.explanation_study.localising import figures_of, interval
+from simulations.explanation_study.localising import (
+    figures_of,
+    interval,
+    mean_mass,
+    mean_over_models,
+)
 from simulations.explanation_study.page import study_page
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -27,8 +33,15 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def made(method: str, mass: float, shuffled: float | None = 0.1) -> MethodFigures:
     rows = [Localisation(mass * 0.03 + d, 0.5, 0.5, 0.5, 0.1, 0.03) for d in (-0.003, 0, 0.003)]
-    steps = () if shuffled is None else (Sameness(what="all", scans=3, spearman=shuffled, ssim=0),)
+    steps = () if shuffled is None else (alike(shuffled, 0),)
     return MethodFigures(method=method, localisation=figures_of(rows), cascade=steps)
+
+
+def alike(spearman: float, ssim: float, margin: float = 0) -> Sameness:
+    def around(value: float) -> Interval:
+        return Interval(value=value, low=value - margin, high=value + margin)
+
+    return Sameness(what="everything", scans=3, spearman=around(spearman), ssim=around(ssim))
 
 
 def study(*methods: MethodFigures, baseline: float = 1.2) -> StudyFigures:
@@ -57,6 +70,14 @@ def test_the_bars_are_failed_one_by_one() -> None:
     assert study().bars(SHIPPED) == {}
 
 
+def test_a_map_must_be_unlike_itself_by_both_measures_and_their_intervals() -> None:
+    assert alike(0.3, 0.3).unlike
+    assert not alike(0.6, 0.3).unlike
+    assert not alike(0.3, 0.6).unlike
+    assert alike(0.3, 0.45, margin=0.04).unlike
+    assert not alike(0.3, 0.45, margin=0.06).unlike
+
+
 def test_an_interval_covers_the_mean_and_repeats() -> None:
     values = np.random.default_rng(0).normal(3, 1, 50).tolist()
     found = interval(values)
@@ -64,6 +85,34 @@ def test_an_interval_covers_the_mean_and_repeats() -> None:
     assert found.value == pytest.approx(np.mean(values))
     assert found.low < found.value < found.high
     assert found.high - found.low == pytest.approx(4 * 1 / 50**0.5, rel=0.3)
+
+
+def test_every_model_has_its_own_mean() -> None:
+    rows = [Localisation(mass, 0.5, 0.5, 0.5, 0.1, 0.03) for mass in (0.03, 0.09, 0.3)]
+    found = mean_over_models([rows, rows[::-1]])
+    assert [one.mass_over_chance for one in found] == pytest.approx([5.5, 3, 5.5])
+    assert [one.auprc for one in found] == [0.5] * 3
+    assert mean_mass(rows) == pytest.approx(14 / 3)
+    assert mean_over_models([rows]) == rows
+    assert figures_of(rows).by_model == ()
+
+
+@pytest.mark.parametrize(("masses", "held"), [((20.0, 3.1), True), ((20.0, 2.2), False)])
+def test_one_private_model_is_enough_to_say_that_maps_can_miss(
+    masses: tuple[float, ...], held: bool
+) -> None:
+    found = made(SHIPPED, 5)
+    local = found.localisation.model_copy(update={"by_model": (5.0, 5.0)})
+    private = found.localisation.model_copy(update={"by_model": masses})
+    figures = study(found.model_copy(update={"localisation": local, "private": private}))
+    said = figures.with_privacy(SHIPPED)
+    assert said is not None
+    assert said[0] is held
+    assert f"{1 + held} of 2 models, {masses[1]:.1f} to 20.0 times" in said[1]
+    page = study_page(figures)
+    assert ("map of a private model can miss" in page) is not held
+    assert "with epsilon 8 20.0" in page
+    assert study(made(SHIPPED, 5)).with_privacy(SHIPPED) is None
 
 
 def test_controls_keep_the_mask_and_nothing_else() -> None:
