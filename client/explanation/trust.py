@@ -54,8 +54,9 @@ def trust_section(findings: Findings, figures: StudyFigures) -> str:
             "similarity of two maps of a scan. Shuffled weights: to the map of a model whose "
             f"weights mean nothing; from {ALIKE} on the map may hardly depend on what was learnt, "
             "or be almost empty, as structural similarity is high for any two empty maps. "
-            "Deletion: area under the probability while the most relevant voxels turn into a "
-            "public brain's, low is good; insertion: the other way round, high is good.",
+            "With privacy: mean over models, least and most of them. Deletion: area under the "
+            "probability while the most relevant voxels turn into a public brain's, low is good; "
+            "insertion: the other way round, high is good.",
             "note",
         ),
         paragraph("Failures of the default, the worst of each cohort:") if failures else "",
@@ -70,7 +71,7 @@ _HEADER: Row = (
     Cell("Shuffled weights"),
     Cell("Two trainings"),
     Cell("Other architecture"),
-    Cell("With privacy", "mass, least and most of a model"),
+    Cell("With privacy", "mass, by model"),
     "Deletion",
     "Insertion",
 )
