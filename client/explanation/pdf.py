@@ -76,10 +76,8 @@ def pdf_pages(
     _regions(second, findings)
     _volumes(second, findings, atlas, norms_reference)
     second.heading("How far to trust the map")
-    for bar, met in figures.bars(shown).items():
+    for bar, met in figures.verdicts(shown).items():
         second.text(f"{'Held' if met else 'NOT held'}: {bar}.")
-    if (private := figures.with_privacy(shown)) is not None:
-        second.text(f"{'Held' if private[0] else 'NOT held'}: {private[1]}.")
     second.text(
         "Measured on synthetic patients whose atrophy is known, with another model of the same "
         "kind: the best case, not a promise for this scan. explanation.html has the figures of all "

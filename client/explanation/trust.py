@@ -26,11 +26,8 @@ def trust_section(findings: Findings, figures: StudyFigures) -> str:
     shown = findings.relevance[0].method
     bars = [
         ("held" if met else "against", f"{METHODS[shown].title}: {bar}.")
-        for bar, met in figures.bars(shown).items()
+        for bar, met in figures.verdicts(shown).items()
     ]
-    private = figures.with_privacy(shown)
-    if private is not None:
-        bars.append(("held" if private[0] else "against", f"{METHODS[shown].title}: {private[1]}."))
     rows = [_row(METHODS[r.method].title, figures.method(r.method)) for r in findings.relevance]
     rows += [_row(BASELINES.get(b.method, b.method), b) for b in figures.baselines]
     failures = [
@@ -95,7 +92,7 @@ def _row(title: str, found: MethodFigures | None) -> Row:
 
 
 def _same(found: Sameness | None) -> str:
-    return "" if found is None else f"{found.spearman.value:.2f} / {found.ssim.value:.2f}"
+    return "" if found is None else found.brief
 
 
 def _by_model(found: LocalisationFigures) -> Cell:

@@ -59,6 +59,11 @@ class Sameness(_Part):
     elsewhere: float | None = None
 
     @property
+    def brief(self) -> str:
+        """Rank correlation / structural similarity, as tables have it."""
+        return f"{self.spearman.value:.2f} / {self.ssim.value:.2f}"
+
+    @property
     def unlike(self) -> bool:
         """Whether both likenesses are below 0.5, upper ends of their intervals included."""
         return max(self.spearman.high, self.ssim.high) < ALIKE
@@ -175,6 +180,11 @@ class StudyFigures(_Part):
             f"{self.epsilon:g}: {enough} of {len(masses)} models, {min(masses):.1f} to "
             f"{max(masses):.1f} times"
         )
+
+    def verdicts(self, name: str) -> dict[str, bool]:
+        """The bars, and after them what holds of private models: what a reader must be told."""
+        private = self.with_privacy(name)
+        return self.bars(name) | ({} if private is None else {private[1]: private[0]})
 
 
 @cache

@@ -215,7 +215,7 @@ def _alike(figures: StudyFigures) -> str:
 
 
 def _steps(columns: Sequence[Sequence[Sameness]]) -> list[tuple[str, ...]]:
-    return [(row[0].what, *(_likeness(one) for one in row)) for row in zip(*columns, strict=True)]
+    return [(row[0].what, *(one.brief for one in row)) for row in zip(*columns, strict=True)]
 
 
 def _same(figures: StudyFigures) -> str:
@@ -227,7 +227,7 @@ def _same(figures: StudyFigures) -> str:
             (
                 METHODS[found.method].title,
                 *(
-                    "" if one is None else _likeness(one)
+                    "" if one is None else one.brief
                     for one in (
                         found.repeated,
                         found.reproduced,
@@ -367,10 +367,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _number(value: Interval | None) -> str:
     return "" if value is None else f"{value.value:.2f}"
-
-
-def _likeness(found: Sameness) -> str:
-    return f"{found.spearman.value:.2f} / {found.ssim.value:.2f}"
 
 
 def _interval(value: Interval) -> str:

@@ -56,8 +56,13 @@ class Pairs:
             scans=len(self.found),
             spearman=interval([one.spearman for one in self.found]),
             ssim=interval([one.ssim for one in self.found]),
-            elsewhere=float(np.mean(self.elsewhere)) if self.elsewhere else None,
+            elsewhere=self._chance(),
         )
+
+    def _chance(self) -> float | None:
+        """Of a method whose maps all have one value per region: an empty map has it by accident."""
+        whole = bool(self.elsewhere) and len(self.elsewhere) == len(self.found)
+        return float(np.mean(self.elsewhere)) if whole else None
 
 
 def shuffle_weights(

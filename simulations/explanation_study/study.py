@@ -146,12 +146,9 @@ def _measure(
         gathered.failures += _failures(study, subjects, cases, found)
     for_chosen = _maps(study, network, chosen, method) if cheap else maps
     _faithful(study, network, chosen, for_chosen, method, gathered)
-    count = settings.shuffled_patients if cheap else settings.volume_patients
+    most = settings.shuffled_patients if cheap else min(len(chosen), settings.shuffled_patients)
     shuffle_weights(
-        [
-            study.case(network, s, volume=True)
-            for s in spread_out(study.patients_with_ad, min(count, settings.shuffled_patients))
-        ],
+        [study.case(network, s, volume=True) for s in spread_out(study.patients_with_ad, most)],
         method,
         study.brain,
         study.cohort.plan.seed,

@@ -84,13 +84,16 @@ def test_sparse_maps_on_other_regions_are_alike_to_ssim_and_the_chance_says_so()
     first[1] = second[8] = 1
     pairs = Pairs()
     maps = [spread(values, labels()) for values in (first, second)]
-    pairs.add(maps[0], maps[1], brain)
     for draw in range(20):
+        pairs.add(maps[0], maps[1], brain)
         pairs.add_elsewhere(maps[0], maps[1], case_without_model(), draw)
     found = pairs.sameness("sparse")
     assert found.ssim.value > 0.4
     assert found.elsewhere == pytest.approx(found.ssim.value, abs=0.15)
     assert found.spearman.value < 0.1
+    # One map that is even by accident is no chance of the method.
+    pairs.add(maps[0], maps[1], brain)
+    assert pairs.sameness("sparse").elsewhere is None
 
 
 def case_without_model() -> Case:

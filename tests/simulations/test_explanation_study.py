@@ -109,6 +109,7 @@ def test_one_private_model_is_enough_to_say_that_maps_can_miss(
     assert said is not None
     assert said[0] is held
     assert f"{1 + held} of 2 models, {masses[1]:.1f} to 20.0 times" in said[1]
+    assert list(figures.verdicts(SHIPPED).items()) == [*figures.bars(SHIPPED).items(), said[::-1]]
     page = study_page(figures)
     assert ("map of a private model can miss" in page) is not held
     assert "with epsilon 8 20.0" in page
